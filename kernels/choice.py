@@ -1,0 +1,49 @@
+"""Which implementation of an operation runs, decided in one place and said once.
+
+An operation has a plain definition and faster twins. `choose` takes the first that is usable; one that was asked for
+by name and is not usable is an error, and one that was passed over is named in a single logged line with the reason.
+"""
+
+import logging
+from collections.abc import Mapping
+
+logger = logging.getLogger("camshaft.kernels")
+
+_said: set[str] = set()
+
+
+class Unavailable(ValueError):  # noqa: N818 - reads as a state: "implementation x is unavailable"
+    """An implementation that was asked for by name can't run here."""
+
+
+def choose(operation: str, asked: str, candidates: Mapping[str, str | None]) -> str:
+    """Return the name of the implementation to run.
+
+    Args:
+        operation: name of the operation, for messages.
+        asked: a candidate's name, or "auto" for the first usable one.
+        candidates: best first; value None where the implementation can run, else the reason why it can't.
+
+    Raises:
+        Unavailable: `asked` is not a candidate, or can't run here.
+    """
+    if asked != "auto":
+        if asked not in candidates:
+            raise Unavailable(f"{operation}: no implementation {asked!r}; there are {', '.join(candidates)}")
+        if (reason := candidates[asked]) is not None:
+            raise Unavailable(f"{operation}: implementation {asked!r} was asked for but {reason}")
+        return asked
+    passed_over = []
+    for name, reason in candidates.items():
+        if reason is None:
+            _say(operation, name, passed_over)
+            return name
+        passed_over.append(f"{name}: {reason}")
+    raise Unavailable(f"{operation}: no implementation can run here ({'; '.join(passed_over)})")
+
+
+def _say(operation: str, name: str, passed_over: list[str]) -> None:
+    line = f"{operation}: {name}" + (f" ({'; '.join(passed_over)})" if passed_over else "")
+    if line not in _said:
+        _said.add(line)
+        logger.info(line)
