@@ -1,0 +1,95 @@
+"""Turning pydantic's findings into one message: every wrong key of a recipe, with its path, line and what is right."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from camshaft.engine.recipe.yaml import Document, Key
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], document: Document) -> list[str]:
+    """A line for each finding of pydantic about `document`: path, what is wrong, what is right, line of the file."""
+    names = _field_names(model)
+    return [
+        problem
+        for details in error.errors(include_url=False)
+        for problem in _problem(details, document, names).splitlines()
+    ]
+
+
+def report(origin: str, problems: list[str]) -> str:
+    """One message of all problems of a recipe."""
+    if len(problems) == 1:
+        return f"{origin}: {problems[0]}"
+    return f"{origin}: {len(problems)} problems\n" + "\n".join(f"  {problem}" for problem in problems)
+
+
+def _field_names(model: type[BaseModel]) -> list[str]:
+    """Every key that occurs anywhere in the model, for suggestions."""
+    schema = model.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({name for part in parts for name in part.get("properties", {})})
+
+
+def _problem(details: ErrorDetails, document: Document, names: list[str]) -> str:
+    if details["loc"] == ():  # found by a validator of the whole recipe, whose lines have their own paths
+        return details["msg"].removeprefix("Value error, ")
+    key, missing = _locate(details["loc"], document.value)
+    line = document.lines.get(key)
+    path = _path(key, missing, document.value)
+    text = _text(details, path.rpartition(".")[2], names)
+    return f"{path}: {text}" + (f" (line {line})" if line else "")
+
+
+def _locate(location: tuple[int | str, ...], value: Any) -> tuple[Key, str | None]:
+    """The key in the document that pydantic's location speaks of, and the name of a key that is not there.
+
+    pydantic puts names of its own into locations (a union's tag): what the document does not have is passed over.
+    """
+    key: list[str | int] = []
+    missing: str | None = None
+    for part in location:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            value = value[part]
+            key.append(part)
+            missing = None
+        elif isinstance(part, str):
+            missing = part
+    return tuple(key), missing
+
+
+def _path(key: Key, missing: str | None, value: Any) -> str:
+    names: list[str] = []
+    for part in key:
+        value = value[part]
+        named = isinstance(part, int) and isinstance(value, dict) and "id" in value
+        names.append(str(value["id"]) if named else str(part))
+    if missing is not None and missing not in names:
+        names.append(missing)
+    return ".".join(names) or "the recipe"
+
+
+def _text(details: ErrorDetails, name: str, names: list[str]) -> str:
+    kind, value = details["type"], details.get("input")
+    context: Mapping[str, Any] = details.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return f"unknown key {name!r}" + _suggestion(name, names)
+    if kind == "union_tag_invalid":
+        tags = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
+        hint = _suggestion(str(context["tag"]), tags)
+        return f"unknown {context['discriminator']} {context['tag']!r}{hint} (there are {', '.join(tags)})"
+    if kind == "union_tag_not_found":
+        return f"the key {context['discriminator']} is missing, which says what this is"
+    message = details["msg"].removeprefix("Value error, ")
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else ""
+    return f"{message}" + (f", not {shown}" if shown and shown not in message else "")
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

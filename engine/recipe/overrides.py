@@ -1,0 +1,49 @@
+"""Dotted overrides: `stages.cgnet.epochs=5` changes one value of a recipe before it is checked."""
+
+from typing import Any
+
+from camshaft.engine.errors import RecipeError
+from camshaft.engine.recipe.yaml import parse_scalar
+
+
+def apply(value: dict[str, Any], override: str) -> None:
+    """Change `value`, a parsed recipe, in place by one `path=value`.
+
+    A list's items are named by their `id`, or by their position. The last key may be new (whether it is allowed is
+    checked with the whole recipe); the others must exist.
+
+    Raises:
+        RecipeError: not of the form path=value, or a part of the path does not exist.
+    """
+    path, equals, text = override.partition("=")
+    parts = path.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"override {override!r}: expected path=value, as in stages.cgnet.epochs=5")
+    here: Any = value
+    for depth, part in enumerate(parts[:-1]):
+        here = _child(here, part, ".".join(parts[:depth]) or "the recipe", override)
+    new = parse_scalar(text)
+    if isinstance(here, list):
+        here[_position(here, parts[-1], ".".join(parts[:-1]), override)] = new
+    elif isinstance(here, dict):
+        here[parts[-1]] = new
+    else:
+        raise RecipeError(f"override {override!r}: {'.'.join(parts[:-1])} is a plain value and has no keys")
+
+
+def _child(here: Any, part: str, where: str, override: str) -> Any:
+    if isinstance(here, list):
+        return here[_position(here, part, where, override)]
+    if isinstance(here, dict) and part in here:
+        return here[part]
+    known = f"; there are {', '.join(map(str, here))}" if isinstance(here, dict) else ""
+    raise RecipeError(f"override {override!r}: {where} has no {part!r}{known}")
+
+
+def _position(items: list[Any], part: str, where: str, override: str) -> int:
+    names = [str(item["id"]) if isinstance(item, dict) and "id" in item else str(i) for i, item in enumerate(items)]
+    if part in names:
+        return names.index(part)
+    if part.isdecimal() and int(part) < len(items):
+        return int(part)
+    raise RecipeError(f"override {override!r}: {where} has no {part!r}; there are {', '.join(names)}")

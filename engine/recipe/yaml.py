@@ -1,0 +1,106 @@
+"""YAML 1.2 scalars on PyYAML's safe loader, with the line of every key.
+
+PyYAML follows YAML 1.1, in which `1e-3` is a string, `on` is true and `012` is ten. Here scalars follow YAML 1.2's core
+schema, a key that stands twice is an error, and nothing but plain values can be constructed.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import yaml
+
+from camshaft.engine.errors import RecipeError
+
+Key = tuple[str | int, ...]
+"""The way to a value: keys of mappings and positions in lists."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with YAML 1.2's core schema instead of 1.1's implicit types."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if re.match(r"0[ox]", text) else int(text, 10)
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(str(loader.construct_scalar(node)).replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML document's value, and the line (from 1) on which each of its values stands."""
+
+    value: Any
+    lines: dict[Key, int]
+
+
+def parse(text: str, origin: str) -> Document:
+    """Parse one YAML document.
+
+    Args:
+        text: the document.
+        origin: the file's name, for messages.
+
+    Raises:
+        RecipeError: not YAML, more than one document, a key that stands twice, or a tag that would build an object.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise RecipeError(f"{origin}: is empty")
+        lines: dict[Key, int] = {}
+        _collect_lines(node, (), lines, origin)
+        return Document(loader.construct_document(node), lines)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise RecipeError(
+            f"{origin}: not a recipe: an alias stands within its own anchor, or nesting is too deep"
+        ) from None
+
+
+def parse_scalar(text: str) -> Any:
+    """The value that `text` would have in a recipe, as in `lr=1e-3` or `scales=[0.5, 1]`."""
+    return parse(text, "the value").value if text.strip() else None
+
+
+def _collect_lines(node: yaml.Node, key: Key, lines: dict[Key, int], origin: str) -> None:
+    lines[key] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for name_node, value_node in node.value:
+            child = (*key, str(name_node.value))
+            if child in lines:
+                raise RecipeError(
+                    f"{origin}:{name_node.start_mark.line + 1}: key {name_node.value!r} stands twice, "
+                    f"first in line {lines[child]}"
+                )
+            _collect_lines(value_node, child, lines, origin)
+            lines[child] = name_node.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            _collect_lines(item, (*key, position), lines, origin)
