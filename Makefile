@@ -1,0 +1,45 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs in .venv first.
+#   make demo                 the whole pipeline on generated scenes
+#   make demo DATA=DIR        the same on a folder in PASCAL VOC's layout
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALL := $(BIN)/python -m pip install --quiet --no-warn-script-location --constraint constraints.txt
+
+.PHONY: demo test lint types check bench clean
+
+demo: $(VENV)/.demo
+ifdef DATA
+	$(BIN)/camshaft run recipes/demo_voc.yaml data.root='$(abspath $(DATA))'
+else
+	$(BIN)/camshaft run recipes/demo.yaml
+endif
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy -p camshaft.engine -p camshaft.kernels
+
+check: lint types test
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "camshaft needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: setup.py constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[weights]'
+	touch $@
+
+$(VENV)/.test: setup.py constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[weights,test,lint]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

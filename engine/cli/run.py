@@ -1,0 +1,62 @@
+"""`camshaft run` and `camshaft report`: a recipe from tags to masks, its table of figures and its report."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.logging import RichHandler
+
+from camshaft.engine.pipeline.recipe import LoadedRecipe, load
+from camshaft.engine.pipeline.run import RunResult, data_of_run, run
+from camshaft.engine.report import summary_table, write_report
+from camshaft.engine.runtime.console import Console
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.runtime.stop import StopFlag, stopping_on_signals
+
+RUNS = Path("runs")
+
+
+def run_command(recipe: Path, overrides: Sequence[str], out: Path | None, *, verbose: bool) -> int:
+    """Run a recipe, then print the table of its figures and the path of its report."""
+    ranks = Ranks.from_environment()
+    console = Console(enabled=ranks.is_first)
+    set_up_logging(enabled=ranks.is_first, verbose=verbose)
+    loaded = load(recipe, overrides)
+    folder = out or RUNS / loaded.recipe.name
+    console.line(f"{loaded.recipe.name}: {len(loaded.recipe.stages)} stages, in {folder}")
+    try:
+        with stopping_on_signals(StopFlag()) as stop:
+            result = run(loaded, folder, ranks=ranks, console=console, stop=stop)
+        if ranks.is_first:
+            _conclude(loaded, result, console)
+    finally:
+        ranks.leave()
+    return 0
+
+
+def report_command(folder: Path, images: int) -> int:
+    """Write the report of a run again."""
+    Console().line(f"report: {write_report(folder, data_of_run(folder), images)}")
+    return 0
+
+
+def set_up_logging(*, enabled: bool, verbose: bool) -> None:
+    """Show camshaft's own lines of information and everybody's warnings; with `verbose`, everybody's information."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[
+            RichHandler(show_time=False, show_path=False, show_level=False) if enabled else logging.NullHandler()
+        ],
+    )
+    logging.getLogger("camshaft").setLevel(logging.INFO)
+
+
+def _conclude(loaded: LoadedRecipe, result: RunResult, console: Console) -> None:
+    report = result.folder / "report" / "index.html"
+    if result.ran or not report.exists():
+        report = write_report(result.folder, result.data)
+    else:
+        console.line(f"{loaded.recipe.name}: nothing to do, all {len(result.complete_before)} stages are complete")
+    console.show(summary_table(result.folder))
+    console.line(f"report: {report}")

@@ -1,0 +1,122 @@
+"""The look at all data before the first stage: everything that is wrong with it is said before hours of work."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from camshaft.engine.data import DataSet, Inspection, conclude, look, open_data
+from camshaft.engine.data.dataset import SPLITS
+from camshaft.engine.errors import CamshaftError, DataError
+from camshaft.engine.pipeline import fingerprint, record
+from camshaft.engine.pipeline.recipe import LoadedRecipe, Recipe
+from camshaft.engine.runtime.console import Console
+from camshaft.engine.runtime.files import write_json
+from camshaft.engine.runtime.ranks import Ranks
+
+FOLDER_DIGITS = 10
+"""Digits of the fingerprint in a stage folder's name: results of other settings stay beside each other."""
+INSPECTION = "inspection.json"
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set whose files have been looked at."""
+
+    data: DataSet
+    inspection: Inspection
+    fingerprint: str
+
+
+def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) -> PreparedData:
+    """Open the recipe's data and look at every file that its stages need, unless that was done before.
+
+    Args:
+        loaded: the recipe.
+        stages: the run's folder of stages; the findings are kept there like those of a stage, under the id "data".
+        ranks: each rank looks at a share.
+        console: where progress is shown.
+
+    Raises:
+        DataError: something is wrong with the data, or a stage evaluates where there are no masks.
+    """
+    data = open_data(loaded.recipe.data, loaded.base)
+    splits = splits_of(loaded.recipe)
+    _require_masks(loaded.recipe, data)
+    digest = fingerprint.of_value(
+        {
+            "classes": data.classes,
+            "splits": {split: data.fingerprint(split) for split in splits},
+            "on_corrupt": loaded.recipe.on_corrupt,
+        }
+    )
+    folder = stages / f"data-{digest[:FOLDER_DIGITS]}"
+    if ranks.agree(lambda: record.read(folder, digest)) is not None:
+        inspection = Inspection.from_json(json.loads((folder / INSPECTION).read_text(encoding="utf-8")))
+        console.line(f"data: complete ({_counts(inspection)})")
+        return PreparedData(data, inspection, digest)
+    inspection = _looked_at(loaded.recipe, data, splits, ranks, console)
+    if ranks.is_first:
+        write_json(folder / INSPECTION, inspection.to_json())
+        figures = {
+            split: {"images": len(found.ids), "skipped": len(found.skipped), "untagged": len(found.untagged)}
+            for split, found in inspection.splits.items()
+        }
+        record.write(
+            folder, {"id": "data", "kind": "data", "fingerprint": digest, "finished": now(), "figures": figures}
+        )
+    ranks.barrier()
+    console.line(f"data: {_counts(inspection)}")
+    return PreparedData(data, inspection, digest)
+
+
+def splits_of(recipe: Recipe) -> tuple[str, ...]:
+    """The splits that the recipe's stages work on: what is wrong with others is none of its business."""
+    used = {split for stage in recipe.stages for split in (*stage.needed_splits(), *(stage.made_splits() or ()))}
+    return tuple(split for split in SPLITS if split in used)
+
+
+def now() -> str:
+    """The time now, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _looked_at(recipe: Recipe, data: DataSet, splits: Sequence[str], ranks: Ranks, console: Console) -> Inspection:
+    share = sum(len(data.ids(split)) for split in splits) // ranks.world_size
+    error: CamshaftError | None = None
+    found = []
+    try:
+        with console.progress("data", share, unit="images") as progress:
+            shown = 0
+
+            def show(done: int, _total: int) -> None:
+                nonlocal shown
+                progress.advance(done - shown)
+                shown = done
+
+            found = look(data, splits, progress=show, rank=ranks.rank, world_size=ranks.world_size)
+    except CamshaftError as caught:
+        error = caught
+    ranks.raise_alike(error)
+    findings = [finding for part in ranks.gather(found) for finding in part]
+    return conclude(data, splits, findings, on_corrupt=recipe.on_corrupt)
+
+
+def _counts(inspection: Inspection) -> str:
+    parts = []
+    for split, found in inspection.splits.items():
+        remarks = [f"{len(found.skipped)} skipped"] if found.skipped else []
+        remarks += [f"{len(found.untagged)} without tags"] if found.untagged else []
+        parts.append(f"{len(found.ids)} images in {split}" + (f" ({', '.join(remarks)})" if remarks else ""))
+    return ", ".join(parts)
+
+
+def _require_masks(recipe: Recipe, data: DataSet) -> None:
+    for stage in recipe.stages:
+        for split in stage.mask_splits():
+            if not data.has_masks(split):
+                raise DataError(
+                    f"stages.{stage.id}: evaluates on {split}, but {data.name} has no masks for it; "
+                    "remove the stage from the recipe, or give the data masks"
+                )

@@ -1,0 +1,89 @@
+"""stage.json: written last, so that a stage without a readable one that fits its fingerprint is not done."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import camshaft
+from camshaft.engine.errors import StoreError
+from camshaft.engine.pipeline import fingerprint
+from camshaft.engine.runtime.files import write_json
+
+FILE = "stage.json"
+RECORDED_PACKAGES = ("torch", "deepspeed", "numpy", "numba", "zarr", "Pillow")
+
+
+def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
+    """The record of a complete stage; None where the stage is not done.
+
+    Raises:
+        StoreError: the stage was complete, but one of its files is gone or has another size since.
+    """
+    try:
+        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    if not isinstance(record, dict) or record.get("fingerprint") != expected:
+        return None
+    for name, size in record["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            state = "is gone" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
+            raise StoreError(f"{path}: {state} since the stage was completed; remove {folder} to have it made again")
+    return record
+
+
+def write(folder: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Complete a stage: add the sizes of the files in its folder, write stage.json, and return what it holds."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    files.pop(FILE, None)
+    values = {**as_json(record), "files": files}
+    write_json(folder / FILE, values)
+    return values
+
+
+def environment() -> dict[str, Any]:
+    """Versions of code and packages, and the machine, as a record keeps them."""
+    versions = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "code": {"version": camshaft.__version__, "digest": fingerprint.of_code()},
+        "packages": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
+    }
+
+
+def processor() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
+
+
+def as_json(value: Any) -> Any:
+    """`value` with NumPy's scalars and arrays as plain numbers and lists, and NaN as null."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return as_json(value.tolist())
+    if isinstance(value, np.generic):
+        return as_json(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,221 @@
+"""Running a recipe: each stage in order, skipped where it is done, gone on with where it was stopped."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from camshaft.engine.data import DataSet, open_data
+from camshaft.engine.errors import StoreError
+from camshaft.engine.pipeline import fingerprint, record
+from camshaft.engine.pipeline.lock import locked
+from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, PreparedData, now, prepare
+from camshaft.engine.pipeline.recipe import LoadedRecipe, Recipe
+from camshaft.engine.recipe.show import to_yaml
+from camshaft.engine.runtime.console import Console
+from camshaft.engine.runtime.devices import device_name, select_device
+from camshaft.engine.runtime.files import remove_leftovers, write_bytes, write_json
+from camshaft.engine.runtime.memory import PeakMemory
+from camshaft.engine.runtime.precision import resolve
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.runtime.stop import StopFlag
+from camshaft.engine.stages.stage import Stage, StageContext, StageOutput
+
+STAGES = "stages"
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left: its folder, and which stages ran now and which were complete before."""
+
+    folder: Path
+    data: DataSet
+    ran: tuple[str, ...]
+    complete_before: tuple[str, ...]
+
+
+@dataclass
+class _Run:
+    """One run while it goes: what all its stages share, and what is complete so far."""
+
+    loaded: LoadedRecipe
+    folder: Path
+    data: PreparedData
+    ranks: Ranks
+    console: Console
+    stop: StopFlag
+    threads: int
+    outputs: dict[str, StageOutput] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+
+    def stage_fingerprint(self, stage: Stage) -> str:
+        inputs = {name: self.outputs[name].record["fingerprint"] for _, name, _ in stage.references()}
+        return fingerprint.of_stage(stage, inputs, self.data.fingerprint, self.loaded.recipe)
+
+    def perform(self, stage: Stage) -> None:
+        """Run `stage` unless it is complete, and add it to the outputs."""
+        digest = self.stage_fingerprint(stage)
+        folder = stage_folder(self.folder, stage.id, digest)
+        done = self.ranks.agree(lambda: record.read(folder, digest))
+        if done is not None:
+            self.console.line(f"{stage.id}: complete ({done['seconds']:.0f} s on {done['finished'][:10]})")
+        else:
+            done = self._run(stage, folder, digest)
+            self.ran.append(stage.id)
+        self.outputs[stage.id] = StageOutput(stage.id, folder, done)
+
+    def _run(self, stage: Stage, folder: Path, digest: str) -> Mapping[str, Any]:
+        resumed = folder.exists()
+        self.console.line(f"{stage.id}: {'goes on' if resumed else 'starts'} ({stage.kind})")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ranks.barrier()
+        if self.ranks.is_first:
+            remove_leftovers(folder)
+        self.ranks.barrier()
+        device = select_device(self.ranks)
+        arithmetic, reason = resolve(self.loaded.recipe.precision, device)
+        context = StageContext(
+            folder=folder,
+            base=self.loaded.base,
+            data=self.data.data,
+            inspection=self.data.inspection,
+            inputs={name: self.outputs[name] for _, name, _ in stage.references()},
+            seed=(self.loaded.recipe.seed, stage.id),
+            arithmetic=arithmetic,
+            device=device,
+            threads=self.threads,
+            ranks=self.ranks,
+            console=self.console,
+            stop=self.stop,
+        )
+        started, clock = now(), time.monotonic()
+        with PeakMemory() as memory:
+            figures = stage.run(context)
+        values = {
+            "id": stage.id,
+            "kind": stage.kind,
+            "produces": str(stage.produces),
+            "fingerprint": digest,
+            "settings": stage.model_dump(mode="json"),
+            "inputs": {name: output.record["fingerprint"] for name, output in context.inputs.items()},
+            "data": self.data.fingerprint,
+            "supervision": supervision(stage, context.inputs),
+            "device": device_name(device),
+            "precision": arithmetic,
+            "precision_reason": reason,
+            "ranks": self.ranks.world_size,
+            "threads": self.threads,
+            "resumed": resumed,
+            "started": started,
+            "finished": now(),
+            "seconds": round(time.monotonic() - clock, 2),
+            "peak_memory_bytes": memory.bytes,
+            "notes": context.notes,
+            "figures": figures,
+            **record.environment(),
+        }
+        values = self.ranks.agree(lambda: record.write(folder, values))
+        self.console.line(f"{stage.id}: done in {values['seconds']:.0f} s")
+        return values
+
+
+def run(loaded: LoadedRecipe, folder: Path, *, ranks: Ranks, console: Console, stop: StopFlag) -> RunResult:
+    """Run a recipe in `folder`; a run that is complete does nothing but say so.
+
+    Args:
+        loaded: the checked recipe.
+        folder: the run's folder; results of earlier runs in it are used where their fingerprints fit.
+        ranks: this process among its peers; all of them call this.
+        console: where progress is shown.
+        stop: set when the run has been asked to stop.
+
+    Raises:
+        CamshaftError: a user's mistake, or a fault that the message names.
+        Stopped: the run was asked to stop; its place is saved.
+    """
+    if not ranks.is_first:
+        return _run(loaded, folder, ranks, console, stop)
+    with locked(folder):
+        return _run(loaded, folder, ranks, console, stop)
+
+
+def data_of_run(folder: Path) -> DataSet:
+    """The data set of a run that is complete.
+
+    Raises:
+        StoreError: the folder holds no complete run.
+        DataError: the data are not where they were.
+    """
+    path = folder / RUN_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        recipe, origin = Recipe.model_validate(values["recipe"]), Path(values["origin"])
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path}: not the record of a complete run ({error})") from None
+    return open_data(recipe.data, origin.parent)
+
+
+def _run(loaded: LoadedRecipe, folder: Path, ranks: Ranks, console: Console, stop: StopFlag) -> RunResult:
+    clock = time.monotonic()
+    prepared = prepare(loaded, folder / STAGES, ranks, console)
+    threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    torch.set_num_threads(threads)
+    state = _Run(loaded, folder, prepared, ranks, console, stop, threads)
+    if ranks.is_first:
+        write_bytes(folder / "recipe.yaml", to_yaml(loaded.recipe).encode())
+    stages = loaded.recipe.ordered()
+    for stage in stages:
+        state.perform(stage)
+        stop.raise_if_set()
+    if ranks.is_first:
+        write_json(folder / RUN_FILE, record.as_json(_summary(state, stages, time.monotonic() - clock)))
+    complete_before = tuple(stage.id for stage in stages if stage.id not in state.ran)
+    return RunResult(folder, state.data.data, tuple(state.ran), complete_before)
+
+
+def _summary(state: _Run, stages: list[Stage], seconds: float) -> dict[str, Any]:
+    recipe, splits = state.loaded.recipe, state.data.inspection.splits
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "origin": str(Path(state.loaded.origin).resolve()),
+        "recipe": recipe.model_dump(mode="json"),
+        "classes": list(state.data.data.classes),
+        "data": {
+            "kind": recipe.data.kind,
+            "fingerprint": state.data.fingerprint,
+            "splits": {split: len(found.ids) for split, found in splits.items()},
+            "skipped": [
+                {"split": split, "id": one.image_id, "reason": one.reason}
+                for split, found in splits.items()
+                for one in found.skipped
+            ],
+        },
+        "stages": [
+            {
+                "id": stage.id,
+                "kind": stage.kind,
+                "folder": state.outputs[stage.id].folder.relative_to(state.folder).as_posix(),
+                "fingerprint": state.outputs[stage.id].record["fingerprint"],
+            }
+            for stage in stages
+        ],
+        "seconds": round(seconds, 2),
+    }
+
+
+def stage_folder(run_folder: Path, stage_id: str, digest: str) -> Path:
+    """Where a stage with this fingerprint has its results."""
+    return run_folder / STAGES / f"{stage_id}-{digest[:FOLDER_DIGITS]}"
+
+
+def supervision(stage: Stage, inputs: Mapping[str, StageOutput]) -> list[str]:
+    """What the stage's result has learnt from: its own supervision and that of all its inputs."""
+    own = {str(item) for item in stage.supervision()}
+    return sorted(own.union(*(output.record["supervision"] for output in inputs.values())))

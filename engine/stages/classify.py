@@ -1,0 +1,27 @@
+"""Training a classifier on image tags: the ordinary classifier, or one with discriminative region suppression."""
+
+from typing import ClassVar, Literal
+
+from camshaft.engine.models import ClassifierSettings, build_classifier
+from camshaft.engine.objectives import TagsObjective
+from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.stages.stage import Figures, Product, StageContext, Supervision
+
+
+class Classify(TrainingStage, ClassifierSettings):
+    """Multi-label classification from image tags (OC-CSE eq. 1; DRS, "Observation")."""
+
+    kind: Literal["classify"]
+
+    produces: ClassVar[Product] = Product.CLASSIFIER
+
+    def supervision(self) -> frozenset[Supervision]:
+        """Tags, and what the first weights learnt from."""
+        return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+
+    def run(self, context: StageContext) -> Figures:
+        """Train on all images of the train split, those without tags among them."""
+        seed_initial_weights(context)
+        settings = self.part(ClassifierSettings)
+        network = build_classifier(settings, context.data.classes, context.base)
+        return fit(self, context, network, TagsObjective())

@@ -1,0 +1,123 @@
+"""The frame of every stage that trains a network: images, loader, the one loop, and the network's file."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from camshaft.engine.data import Augmentation, ColourJitter, Loader, Resize
+from camshaft.engine.data.loader import Targets
+from camshaft.engine.errors import TrainingError
+from camshaft.engine.models import Classifier, MultiplierSettings, Segmenter, parameter_groups, save_network
+from camshaft.engine.objectives import Objective
+from camshaft.engine.recipe.settings import runtime_field
+from camshaft.engine.runtime.metrics import MetricsLog
+from camshaft.engine.runtime.seeds import derive, seed_torch
+from camshaft.engine.stages.networks import FILE
+from camshaft.engine.stages.stage import Figures, Stage, StageContext, Supervision
+from camshaft.engine.training import TrainingSettings, remove_checkpoints, train
+
+CHECKPOINTS = "checkpoints"
+
+
+class TrainingStage(Stage, TrainingSettings):
+    """Settings that every training stage has."""
+
+    augmentation: Augmentation = Augmentation(
+        resize=Resize(long_side=(256, 448)),
+        flip=0.5,
+        jitter=ColourJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
+        crop=384,
+    )
+    """What is done to each image; the default is that of OC-CSE's code."""
+    multipliers: MultiplierSettings = MultiplierSettings()
+    """Learning rates of pretrained and new layers, relative to the optimiser's."""
+    workers: int = runtime_field(2, ge=0)
+    """Threads that decode and augment."""
+
+    def made_splits(self) -> None:
+        """A network is made, nothing per image."""
+
+
+def weights_supervision(weights: str | None) -> frozenset[Supervision]:
+    """What a network's first weights have learnt from."""
+    if weights is None:
+        return frozenset()
+    return frozenset({Supervision.IMAGENET if weights == "imagenet" else Supervision.WEIGHTS})
+
+
+def seed_initial_weights(context: StageContext) -> None:
+    """Make the random weights of new layers those of this stage, on every rank and after every resume."""
+    seed_torch(*context.seed, "weights")
+
+
+def fit(
+    stage: TrainingStage,
+    context: StageContext,
+    network: Classifier | Segmenter,
+    objective: Objective,
+    *,
+    indices: Sequence[int] | None = None,
+    targets: Targets | None = None,
+) -> Figures:
+    """Train `network` on the train split, keep it in the stage's folder, and remove the checkpoints.
+
+    Args:
+        stage: how to train.
+        context: the stage's.
+        network: what learns.
+        objective: what it minimises.
+        indices: positions of the images that take part; None for all.
+        targets: per-pixel targets by id; None for none.
+
+    Raises:
+        TrainingError: no images take part, or as `train` says.
+    """
+    ids = context.ids("train")
+    if indices is not None and not len(indices):
+        raise TrainingError(f"stages.{stage.id}: no image of the train split can be trained on")
+    loader = Loader(
+        context.data,
+        ids,
+        context.tags("train"),
+        augmentation=stage.augmentation,
+        normalization=network.normalization,
+        batch_size=stage.micro_batch(context.ranks.world_size),
+        seed=derive(*context.seed, "data"),
+        indices=indices,
+        rank=context.ranks.rank,
+        world_size=context.ranks.world_size,
+        targets=targets,
+        workers=stage.workers,
+        channels_last=True,
+    )
+    result = train(
+        network,
+        objective,
+        loader,
+        parameter_groups(network, stage.multipliers),
+        stage,
+        arithmetic=context.arithmetic,
+        device=context.device,
+        folder=context.folder / CHECKPOINTS,
+        seed=context.seed,
+        ranks=context.ranks,
+        metrics=MetricsLog(context.folder, enabled=context.ranks.is_first),
+        progress=lambda steps: context.console.progress(stage.id, steps, unit="steps"),
+        stop=context.stop,
+    )
+    if context.ranks.is_first:
+        save_network(context.folder / FILE, network)
+        remove_checkpoints(context.folder / CHECKPOINTS)
+    context.ranks.barrier()
+    return {
+        "images": len(ids) if indices is None else len(indices),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "steps": result.steps,
+        "skipped_steps": result.skipped_steps,
+        **result.figures,
+    }
+
+
+def tagged_images(context: StageContext) -> Sequence[int]:
+    """Positions of the train images that have a tag."""
+    return [int(position) for position in np.flatnonzero(context.tags("train").any(1))]

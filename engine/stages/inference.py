@@ -1,0 +1,69 @@
+"""Inference of whole images, several of one size at a time, over scales and flips."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from pydantic import Field
+from torch import Tensor, nn
+
+from camshaft.engine.data import DataSet, Normalization
+from camshaft.engine.recipe.settings import Settings, runtime_field
+from camshaft.engine.runtime.precision import Arithmetic, autocast
+
+Scale = Annotated[float, Field(gt=0, le=4)]
+
+
+class Passes(Settings):
+    """Which versions of an image a network sees at inference."""
+
+    scales: tuple[Scale, ...] = Field((0.5, 1.0, 1.5, 2.0), min_length=1)
+    """Sizes of the image, relative to its own."""
+    flip: bool = True
+    """Infer each scale mirrored too."""
+    batch_size: int = runtime_field(8, ge=1)
+    """Images of one size that are inferred together."""
+
+
+def batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Positions of images, grouped so that each group has one size and at most `batch_size` images."""
+    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, size in enumerate(sizes):
+        by_size[size].append(position)
+    return [
+        group[start : start + batch_size] for group in by_size.values() for start in range(0, len(group), batch_size)
+    ]
+
+
+def load(data: DataSet, ids: Sequence[str], normalization: Normalization, device: torch.device) -> Tensor:
+    """Images of one size as a normalised float32 batch (B, 3, H, W), channels last; decoded side by side."""
+    with ThreadPoolExecutor(min(4, len(ids)), "decode") as pool:
+        images = np.stack(list(pool.map(data.image, ids)))
+    batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
+    mean = torch.tensor(normalization.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(normalization.std, device=device).view(1, 3, 1, 1)
+    return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def outputs(
+    network: nn.Module, images: Tensor, passes: Passes, arithmetic: Arithmetic
+) -> Iterator[tuple[Tensor, bool]]:
+    """The network's output for each scale and flip: float32 (B, C, h, w), and whether the images were mirrored.
+
+    Scaled images are made by antialiased bicubic interpolation of the normalised ones.
+    """
+    height, width = images.shape[2:]
+    for scale in passes.scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        scaled = images
+        if size != (height, width):
+            scaled = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+        for mirrored in (False, True) if passes.flip else (False,):
+            seen = scaled.flip(3) if mirrored else scaled
+            with torch.inference_mode(), autocast(arithmetic, images.device):
+                output = network(seen.contiguous(memory_format=torch.channels_last))
+            yield output.float(), mirrored

@@ -1,0 +1,122 @@
+"""Class activation maps of a classifier for every image, over scales and flips, into a map store."""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from camshaft.engine.models import Classifier
+from camshaft.engine.stages.inference import Passes, batches_of_one_size, load, outputs
+from camshaft.engine.stages.networks import open_network
+from camshaft.engine.stages.splits import Splits
+from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
+from camshaft.engine.stores import Encoding, Layout, MapStoreWriter, finalize, plan
+from camshaft.kernels.normalize import accumulate, normalize
+
+
+class InferMaps(Stage, Passes):
+    """Multi-scale, flipped inference of class activation maps, kept for the classes that an image's tags name."""
+
+    kind: Literal["maps"]
+    network: Annotated[str, Input(Product.CLASSIFIER)]
+    """The classifier whose maps are wanted."""
+    splits: Splits = ("train",)
+    """The splits to infer."""
+    reduction: Literal["sum", "max"] = "sum"
+    """How maps of all scales and flips become one: summed, then divided (OC-CSE's code); or each divided, then their
+    maximum (DRS's code)."""
+    grid_stride: int = Field(8, ge=1, le=32)
+    """Pixels of the image to a cell of the stored maps."""
+    encoding: Encoding = "uint10"
+    """How values are stored."""
+
+    produces: ClassVar[Product] = Product.MAPS
+
+    def needed_splits(self) -> tuple[str, ...]:
+        """A network fits any split."""
+        return ()
+
+    def made_splits(self) -> tuple[str, ...]:
+        """As asked for."""
+        return self.splits
+
+    def run(self, context: StageContext) -> Figures:
+        """Infer the blocks that are missing, then complete each split's store."""
+        inference = _Inference(self, context)
+        return {split: self._split(context, split, inference) for split in self.splits}
+
+    def _split(self, context: StageContext, split: str, inference: "_Inference") -> Figures:
+        path = context.folder / split
+        layout = self._layout(context, split)
+        writer = MapStoreWriter.open_or_create(path, layout)
+        share = range(layout.block_count)[context.ranks.rank :: context.ranks.world_size]
+        missing = [block for block in writer.blocks_missing() if block in share]
+        total = sum(len(layout.block(block)) for block in share)
+        done = total - sum(len(layout.block(block)) for block in missing)
+        with context.console.progress(f"{self.id} {split}", total=total, done=done, unit="images") as progress:
+            for block in missing:
+                images = layout.block(block)
+                writer.write_block(block, inference.maps(split, images, layout))
+                progress.advance(len(images))
+                context.stop.raise_if_set()
+        context.ranks.barrier()
+        if context.ranks.is_first:
+            finalize(path, {"stage": self.id, "split": split})
+        context.ranks.barrier()
+        return {
+            "images": len(layout.ids),
+            "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        }
+
+    def _layout(self, context: StageContext, split: str) -> Layout:
+        sizes = context.sizes(split)
+        tags = context.tags(split)
+        return plan(
+            context.ids(split),
+            [np.flatnonzero(row).tolist() for row in tags],
+            -(-sizes // self.grid_stride),
+            sizes,
+            classes=context.data.classes,
+            encoding=self.encoding,
+        )
+
+
+class _Inference:
+    """The network, ready, and the way from images to the maps of their classes."""
+
+    def __init__(self, stage: InferMaps, context: StageContext) -> None:
+        self.stage = stage
+        self.context = context
+        self.network = open_network(context, stage.network, Classifier)
+
+    def maps(self, split: str, images: range, layout: Layout) -> list[np.ndarray]:
+        """The maps of consecutive images of a split: float32 (K, h, w) each, of the classes present."""
+        tags = self.context.tags(split)[images.start : images.stop]
+        sizes = [tuple(row) for row in self.context.sizes(split)[images.start : images.stop].tolist()]
+        found: list[np.ndarray | None] = [None] * len(images)
+        tagged = [position for position in range(len(images)) if tags[position].any()]
+        for position in set(range(len(images))) - set(tagged):
+            found[position] = np.zeros(layout.shape(images[position]), np.float32)
+        for group in batches_of_one_size([sizes[position] for position in tagged], self.stage.batch_size):
+            positions = [tagged[member] for member in group]
+            indices = [images[position] for position in positions]
+            maps = self._infer([layout.ids[index] for index in indices], layout.shape(indices[0])[1:], tags[positions])
+            for position, values in zip(positions, maps, strict=True):
+                found[position] = values
+        return [values for values in found if values is not None]
+
+    def _infer(self, ids: Sequence[str], grid: tuple[int, int], tags: np.ndarray) -> list[np.ndarray]:
+        """Images of one size: their maps, of the classes that each one's tags name."""
+        device = self.context.device
+        images = load(self.context.data, ids, self.network.normalization, device)
+        present = torch.from_numpy(tags).to(device, torch.float32)
+        total: Tensor = torch.zeros((len(ids), tags.shape[1], *grid), device=device)
+        by_maximum = self.stage.reduction == "max"
+        for maps, mirrored in outputs(self.network, images, self.stage, self.context.arithmetic):
+            accumulate(total, maps, tags=present, flipped=mirrored, reduction=self.stage.reduction, divide=by_maximum)
+        result = total if by_maximum else normalize(total, tags=present)
+        values = result.cpu().numpy()
+        return [values[position][np.flatnonzero(row)] for position, row in enumerate(tags)]

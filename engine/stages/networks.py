@@ -1,0 +1,31 @@
+"""Networks between stages: opened from another stage's folder, checked against this run's classes."""
+
+from typing import TypeVar
+
+import torch
+
+from camshaft.engine.errors import WeightsError
+from camshaft.engine.models import Classifier, Segmenter, load_network
+from camshaft.engine.stages.stage import StageContext
+
+FILE = "network.safetensors"
+
+Network = TypeVar("Network", Classifier, Segmenter)
+
+
+def open_network(context: StageContext, stage_id: str, kind: type[Network]) -> Network:
+    """The network that another stage made, on this process's device, in inference mode, channels last.
+
+    Raises:
+        WeightsError: it is another kind of network, or was made for other classes than the data's.
+    """
+    path = context.inputs[stage_id].folder / FILE
+    network = load_network(path)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{path}: holds a {type(network).__name__}, not a {kind.__name__}")
+    if network.classes != context.data.classes:
+        raise WeightsError(
+            f"{path}: was made for the classes {', '.join(network.classes)}, "
+            f"but the data has {', '.join(context.data.classes)}"
+        )
+    return network.to(context.device, memory_format=torch.channels_last).eval()

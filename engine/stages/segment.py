@@ -1,0 +1,32 @@
+"""Training a segmentation network on pseudo labels."""
+
+from typing import Annotated, ClassVar, Literal
+
+from camshaft.engine.models import SegmenterSettings, build_segmenter
+from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
+from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
+from camshaft.engine.stores import MaskFolder
+
+
+class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
+    """DeepLab on pseudo labels; pixels that they ignore take no part."""
+
+    kind: Literal["segment"]
+    labels: Annotated[str, Input(Product.MASKS)]
+    """The pseudo labels."""
+
+    produces: ClassVar[Product] = Product.SEGMENTER
+
+    def supervision(self) -> frozenset[Supervision]:
+        """What the first weights learnt from; the labels' own supervision comes with them."""
+        return weights_supervision(self.backbone.weights)
+
+    def run(self, context: StageContext) -> Figures:
+        """Train on all images of the train split; those without tags are all background."""
+        seed_initial_weights(context)
+        settings = self.part(SegmenterSettings)
+        network = build_segmenter(settings, context.data.classes, context.base)
+        masks = MaskFolder.open(context.inputs[self.labels].folder / "train")
+        loss = self.part(SegmentationSettings)
+        return fit(self, context, network, SegmentationObjective(loss, network.stride), targets=masks.read)
