@@ -1,7 +1,17 @@
 """Who this process is among its peers. Ranks come from the environment only, as every launcher sets it."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camshaft.engine.errors import CamshaftError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,107 @@ class Ranks:
             world_size=int(os.environ.get("WORLD_SIZE", "1")),
         )
 
+    def join(self, timeout: timedelta = timedelta(minutes=30)) -> None:
+        """Meet the other ranks in torch's process group; nothing to do where it stands already.
+
+        Several ranks meet at MASTER_ADDR:MASTER_PORT, which every launcher sets. One process needs neither a port
+        nor a launcher.
+
+        Args:
+            timeout: after so long in one collective a rank that does not answer is an error.
+        """
+        import torch  # noqa: PLC0415 - slow to import; who only asks for the rank needs none of it
+        import torch.distributed as dist  # noqa: PLC0415
+
+        os.environ.setdefault("LOCAL_RANK", str(self.local_rank))
+        if dist.is_initialized():
+            return
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.local_rank)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        if self.world_size == 1:
+            store = dist.HashStore()  # type: ignore[attr-defined]  # public, but not in torch's __all__
+            dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
+        else:
+            dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, timeout=timeout)
+
+    def leave(self) -> None:
+        """Close the process group that `join` opened, so that the process ends without a warning."""
+        import torch.distributed as dist  # noqa: PLC0415
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
     def barrier(self) -> None:
         """Wait for all ranks; nothing to do for one process."""
         if self.world_size > 1:
             import torch.distributed as dist  # noqa: PLC0415 - torch is slow to import and one process never needs it
 
+            self.join()
             dist.barrier()
+
+    def agree(self, decide: Callable[[], Value]) -> Value:
+        """What `decide` returns on the first rank, on every rank; it runs on the first rank alone.
+
+        An error that it raises is raised on all ranks, so that none waits for another in vain.
+        """
+        if self.world_size == 1:
+            return decide()
+        import torch.distributed as dist  # noqa: PLC0415
+
+        self.join()
+        answer: list[tuple[Value | None, Exception | None]] = [(None, None)]
+        if self.is_first:
+            try:
+                answer = [(decide(), None)]
+            except Exception as error:  # handed to the other ranks, raised below
+                answer = [(None, error)]
+        dist.broadcast_object_list(answer, src=0)
+        value, raised = answer[0]
+        if raised is not None:
+            raise raised
+        return value  # type: ignore[return-value]  # None only where `decide` returns None
+
+    def raise_alike(self, error: CamshaftError | None) -> None:
+        """Raise on every rank the error of the lowest rank that has one; nothing where none has."""
+        if self.world_size == 1:
+            if error is not None:
+                raise error
+            return
+        import torch.distributed as dist  # noqa: PLC0415
+
+        self.join()
+        errors: list[CamshaftError | None] = [None] * self.world_size
+        dist.all_gather_object(errors, error)
+        for raised in errors:
+            if raised is not None:
+                raise raised
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, in the ranks' order, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist  # noqa: PLC0415
+
+        self.join()
+        values: list[Value] = [value] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The elementwise sum over all ranks, the same on each.
+
+        Args:
+            values: int64, of one shape on all ranks.
+        """
+        if self.world_size == 1:
+            return values
+        import torch  # noqa: PLC0415
+        import torch.distributed as dist  # noqa: PLC0415
+
+        self.join()
+        total = torch.from_numpy(values.copy())
+        if dist.get_backend() == "nccl":
+            total = total.cuda()
+        dist.all_reduce(total)
+        return total.cpu().numpy()

@@ -1,0 +1,189 @@
+"""Checkpoints that are whole or absent: DeepSpeed's files, and a manifest of their SHA-256 that is written last.
+
+checkpoints/step-00000120/state/…          DeepSpeed's own files, one or more a rank
+checkpoints/step-00000120/manifest.json    what they must be, the place in the training, and which training it is
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from camshaft.engine.errors import CamshaftError, DiskFullError, StoreError
+from camshaft.engine.runtime.files import (
+    TEMPORARY_PREFIX,
+    disk_full_named,
+    remove_leftovers,
+    sha256_of,
+    write_json,
+)
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.training.deepspeed_engine import STATE
+from camshaft.engine.training.place import Place
+
+MANIFEST = "manifest.json"
+
+logger = logging.getLogger("camshaft.training")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are all there and unchanged."""
+
+    path: Path
+    place: Place
+
+
+class CheckpointFolder:
+    """The checkpoints of one training."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], ranks: Ranks, keep: int) -> None:
+        """Use `folder`.
+
+        Args:
+            folder: holds nothing else; all ranks share it.
+            identity: JSON values that tell this training from others; a checkpoint with other ones is not used.
+            ranks: this process's place; all ranks call each method together.
+            keep: checkpoints that are kept, newest first.
+        """
+        self._folder = folder
+        self._identity = json.loads(json.dumps(identity))
+        self._ranks = ranks
+        self._keep = keep
+
+    def save(self, engine: Any, place: Place) -> Path:
+        """Save the engine's state and the place; the folder appears under its name once it is whole.
+
+        Raises:
+            DiskFullError: no space was left; the checkpoints before it are as they were.
+        """
+        path = self._folder / f"step-{place.step:08d}"
+        temporary = path.with_name(TEMPORARY_PREFIX + path.name)
+        self._ranks.agree(lambda: self._prepare(temporary, path))
+        try:
+            engine.checkpoint_engine.failure = None
+            engine.save_checkpoint(str(temporary), tag=STATE, save_latest=False)
+            self._ranks.raise_alike(_named(engine.checkpoint_engine.failure, path))
+            self._ranks.agree(lambda: self._complete(temporary, path, place))
+        except BaseException:
+            if self._ranks.is_first:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return path
+
+    def load_newest(self, engine: Any) -> Place | None:
+        """Load the newest checkpoint that is whole into the engine; its place, or None where there is none.
+
+        A checkpoint that is truncated, altered or from another training is named in a warning and passed over.
+        """
+        found = self._ranks.agree(self._newest)
+        if found is None:
+            return None
+        loaded, _ = engine.load_checkpoint(str(found.path), tag=STATE)
+        if loaded is None:
+            raise StoreError(f"{found.path}: DeepSpeed found no state in it; remove the folder to start anew")
+        return found.place
+
+    def _prepare(self, temporary: Path, path: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for stale in (temporary, path):
+            # A folder under the final name is one that was found broken: a whole one would have been resumed from.
+            if stale.exists():
+                shutil.rmtree(stale)
+        with disk_full_named(path):
+            temporary.mkdir()
+
+    def _complete(self, temporary: Path, path: Path, place: Place) -> None:
+        files = sorted(file for file in temporary.rglob("*") if file.is_file())
+        manifest = {
+            "identity": self._identity,
+            "place": place.to_json(),
+            "files": {
+                file.relative_to(temporary).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+                for file in files
+            },
+        }
+        write_json(temporary / MANIFEST, manifest)
+        temporary.rename(path)
+        for old in self._all()[self._keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        """All checkpoints, newest first."""
+        return sorted(self._folder.glob("step-*"), reverse=True)
+
+    def _newest(self) -> Checkpoint | None:
+        if self._folder.exists():
+            remove_leftovers(self._folder)
+        for path in self._all():
+            try:
+                return Checkpoint(path, self._read(path))
+            except StoreError as problem:
+                logger.warning("%s; this checkpoint is passed over", problem)
+        return None
+
+    def _read(self, path: Path) -> Place:
+        """The place of a checkpoint, its files checked.
+
+        Raises:
+            StoreError: what is wrong with it.
+        """
+        manifest = read_manifest(path)
+        if manifest["identity"] != self._identity:
+            changed = [name for name in self._identity if manifest["identity"].get(name) != self._identity[name]]
+            raise StoreError(f"{path}: from another training ({', '.join(changed) or 'of more settings'} differ)")
+        try:
+            return Place.from_json(manifest["place"])
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{path / MANIFEST}: its place is not one ({error})") from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, after all files that it names were compared with it.
+
+    Raises:
+        StoreError: the manifest or a file is missing, truncated or altered.
+    """
+    manifest_path = path / MANIFEST
+    try:
+        manifest = json.loads(manifest_path.read_bytes())
+        named = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        if not isinstance(manifest["identity"], dict) or not isinstance(manifest["place"], dict):
+            raise TypeError("identity and place are no objects")
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: {MANIFEST} is missing") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{manifest_path}: not a manifest ({error})") from error
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()} - {MANIFEST}
+    if present != set(named):
+        raise StoreError(f"{path}: its files are not those of its manifest ({', '.join(present ^ set(named))})")
+    for name, (size, digest) in named.items():
+        file = path / name
+        if file.stat().st_size != size:
+            raise StoreError(f"{file}: {file.stat().st_size} bytes, but {size} were written")
+        if sha256_of(file) != digest:
+            raise StoreError(f"{file}: altered since it was written")
+    return dict(manifest)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the folder of a training's checkpoints, once its result is kept elsewhere."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _named(failure: OSError | None, path: Path) -> CamshaftError | None:
+    """The error that a user sees for a failed write."""
+    if failure is None:
+        return None
+    try:
+        with disk_full_named(path):
+            raise failure
+    except DiskFullError as error:
+        return error
+    except OSError as error:
+        return StoreError(f"{path}: could not be written: {error}")

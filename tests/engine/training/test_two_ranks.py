@@ -1,0 +1,116 @@
+"""Two gloo ranks on the CPU train as one does on the same global batches, and meet faults together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
+
+SCENARIOS = (
+    "tags",
+    "tags_zero1",
+    "tags_zero2_fp16",
+    "labels",
+    "poisoned",
+    "stopped_on_the_last_rank",
+    "disk_full_on_the_last_rank",
+)
+
+pytestmark = pytest.mark.two_ranks
+
+TOLERANCE = 2e-5
+"""Relative: two ranks add the same float32 terms in another order, over 9 steps with momentum."""
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The folder in which two processes ran all scenarios."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    worker = Path(__file__).with_name("worker.py")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(worker), str(folder), *SCENARIOS],
+            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    return folder
+
+
+def weights(folder, rank):
+    return torch.load(folder / f"weights-{rank}.pt", weights_only=True)
+
+
+def errors(folder):
+    return [json.loads((folder / f"result-{rank}.json").read_text())["error"] for rank in range(2)]
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("scenario", ["tags", "tags_zero1"])
+def test_one_rank_and_two_learn_the_same(both, run, tiny_network, scenario):
+    folder = both / scenario
+    assert errors(folder) == [None, None]
+    run({"batch_size": 8}, network=lambda: tiny_network(dropout=0.0))
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+    for name, value in run.weights().items():
+        assert torch.equal(weights(folder, 0)[name], weights(folder, 1)[name])
+        torch.testing.assert_close(weights(folder, 0)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_ranks_with_unequal_numbers_of_labelled_pixels_learn_the_same(both, run, tiny_network):
+    folder = both / "labels"
+    assert errors(folder) == [None, None]
+    objective = SegmentationObjective(SegmentationSettings(), stride=2)
+    run({"batch_size": 8}, network=lambda: tiny_network(4, dropout=0.0), objective=objective)
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
+def test_ranks_skip_fp16_overflows_together(both):
+    folder = both / "tags_zero2_fp16"
+    assert errors(folder) == [None, None]
+    for name, value in weights(folder, 0).items():
+        assert torch.equal(value, weights(folder, 1)[name])
+
+
+def test_all_ranks_name_the_image_that_one_of_them_failed_on(both):
+    first, second = errors(both / "poisoned")
+    assert first == second
+    assert "TrainingError: step" in first
+    assert "not finite: loss nan" in first
+    assert ", 5" in first or "[5" in first
+
+
+def test_all_ranks_stop_after_the_same_step_when_one_is_asked_to(both):
+    first, second = errors(both / "stopped_on_the_last_rank")
+    assert first == "Stopped: " + second.removeprefix("Stopped: ").replace("SIGTERM", "another rank")
+    assert "after step 4 of 9" in first
+    assert [path.name for path in (both / "stopped_on_the_last_rank" / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_a_full_disk_on_one_rank_stops_all_and_leaves_nothing_half_written(both):
+    first, second = errors(both / "disk_full_on_the_last_rank")
+    assert first == second
+    assert "step-00000002" in first
+    assert list((both / "disk_full_on_the_last_rank" / "checkpoints").iterdir()) == []
