@@ -14,7 +14,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A user's mistake is one clear message on standard error, without a traceback.
     """
-    options = parser().parse_args(arguments)
+    grammar = parser()
+    options, rest = grammar.parse_known_args(arguments)
+    # argparse takes no further PATH=VALUE once an option has followed the first ones.
+    if rest and not (hasattr(options, "overrides") and all("=" in text and text[0] != "-" for text in rest)):
+        grammar.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     try:
         return int(options.command(options))
     except CamshaftError as error:

@@ -48,7 +48,7 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
         {
             "classes": data.classes,
             "splits": {split: data.fingerprint(split) for split in splits},
-            "on_corrupt": loaded.recipe.on_corrupt,
+            "on_corrupt": loaded.recipe.data.on_corrupt,
         }
     )
     folder = stages / f"data-{digest[:FOLDER_DIGITS]}"
@@ -100,7 +100,7 @@ def _looked_at(recipe: Recipe, data: DataSet, splits: Sequence[str], ranks: Rank
         error = caught
     ranks.raise_alike(error)
     findings = [finding for part in ranks.gather(found) for finding in part]
-    return conclude(data, splits, findings, on_corrupt=recipe.on_corrupt)
+    return conclude(data, splits, findings, on_corrupt=recipe.data.on_corrupt)
 
 
 def _counts(inspection: Inspection) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -41,8 +41,6 @@ class Recipe(Settings):
     """All randomness of the run derives from it."""
     data: DataSettings
     """The data set."""
-    on_corrupt: Literal["fail", "skip"] = "fail"
-    """What an image that can't be decoded does: stop the run before it begins, or leave the image out and list it."""
     precision: PrecisionName = "auto"
     """Arithmetic of the networks: auto takes bf16 where the hardware computes in it, else fp32."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)

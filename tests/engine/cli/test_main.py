@@ -1,0 +1,55 @@
+"""The command line's grammar, and errors as a user sees them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camshaft.engine.cli.main import main
+
+Write = Callable[[Mapping[str, Any]], Path]
+
+
+def test_overrides_may_stand_before_and_after_options(
+    tiny: dict[str, Any], write_recipe: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_recipe(tiny))
+    assert main(["--local_rank=1", "show", path, "seed=5", "stages.cgnet.epochs=9"]) == 0
+    text = capsys.readouterr().out
+    assert "seed: 5" in text
+    assert "epochs: 9" in text
+    assert "# order: ordinary → drs → cgnet" in text
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["show", "r.yaml", "--what"], ["schema", "a=b"], ["nothing"]])
+def test_what_the_grammar_lacks(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: camshaft" in capsys.readouterr().err
+
+
+def test_a_users_mistake_is_one_message_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"camshaft: {tmp_path}/none.yaml: can't be read: No such file or directory\n"
+
+
+def test_doctor_names_what_will_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "deepspeed" in text
+    assert "precision" in text
+
+
+def test_a_shown_recipe_is_a_recipe(
+    tiny: dict[str, Any], write_recipe: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["show", str(write_recipe(tiny))])
+    shown = capsys.readouterr().out
+    again = tmp_path / "again.yaml"
+    again.write_text(shown)
+    assert main(["show", str(again)]) == 0
+    assert capsys.readouterr().out == shown
