@@ -156,8 +156,10 @@ def data_of_run(folder: Path) -> DataSet:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         recipe, origin = Recipe.model_validate(values["recipe"]), Path(values["origin"])
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{path}: not the record of a complete run ({error})") from None
+    except FileNotFoundError:
+        raise StoreError(f"{path}: is not there: {folder} holds no complete run") from None
+    except (ValueError, KeyError):
+        raise StoreError(f"{path}: not the record of a run of this version; run its recipe again") from None
     return open_data(recipe.data, origin.parent)
 
 
