@@ -57,6 +57,7 @@ setup(
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
+            "efficientnet-lite-pytorch==0.1.0",
             "pydensecrf2==1.1",
             "jsonschema>=4",
             "scikit-image>=0.24",

@@ -46,12 +46,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, NAME as the recipe says)"
     )
+    run.add_argument(
+        "--dry-run", action="store_true", help="check the recipe, its data's lists and its stages; say what would run"
+    )
     run.add_argument("--verbose", action="store_true", help="let the libraries below log too")
     run.set_defaults(command=_run)
 
-    show = commands.add_parser(
-        "show", help="check a recipe; print it with all defaults and its stages' order"
-    )
+    show = commands.add_parser("show", help="check a recipe; print it with all defaults and its stages' order")
     _add_recipe(show)
     show.set_defaults(command=_show)
 
@@ -76,8 +77,10 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from camshaft.engine.cli.run import run_command  # noqa: PLC0415
+    from camshaft.engine.cli.run import plan_command, run_command  # noqa: PLC0415
 
+    if options.dry_run:
+        return plan_command(options.recipe, options.overrides, options.out)
     return run_command(options.recipe, options.overrides, options.out, verbose=options.verbose)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.logging import RichHandler
 
+from camshaft.engine.pipeline.plan import plan
 from camshaft.engine.pipeline.recipe import LoadedRecipe, load
 from camshaft.engine.pipeline.run import RunResult, data_of_run, run
 from camshaft.engine.report import summary_table, write_report
@@ -31,6 +32,17 @@ def run_command(recipe: Path, overrides: Sequence[str], out: Path | None, *, ver
             _conclude(loaded, result, console)
     finally:
         ranks.leave()
+    return 0
+
+
+def plan_command(recipe: Path, overrides: Sequence[str], out: Path | None) -> int:
+    """Say which stages are complete and which would run."""
+    console = Console()
+    loaded = load(recipe, overrides)
+    folder = out or RUNS / loaded.recipe.name
+    console.line(f"{loaded.recipe.name}: {len(loaded.recipe.stages)} stages, in {folder}")
+    for stage in plan(loaded, folder):
+        console.line(f"{stage.id}: {stage.state} ({stage.kind}, {stage.folder.name})")
     return 0
 
 

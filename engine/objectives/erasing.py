@@ -45,6 +45,9 @@ class ErasingSettings(Settings):
     """What a map is divided by: its own maximum (paper), or the largest of the micro-batch (official)."""
     order: Literal["relu_divide_upsample", "relu_upsample_divide", "upsample_relu_divide"] = "upsample_relu_divide"
     """Order of ReLU, division and upsampling; Eq. 2 has relu_divide_upsample, the public code upsample_relu_divide."""
+    align_corners: bool = False
+    """Whether upsampling takes features to stand on every stride-th pixel from corner to corner, which goes with crops
+    of whole strides plus one."""
     eps: float = Field(default=1e-5, gt=0)
     """Added to the maximum."""
     implementation: Literal["auto", "triton", "torch"] = runtime_field("auto")
@@ -98,6 +101,7 @@ class ErasingObjective(Objective):
         options = {
             "maximum": self._settings.maximum,
             "order": self._settings.order,
+            "align_corners": self._settings.align_corners,
             "eps": self._settings.eps,
             "implementation": self._settings.implementation,
         }

@@ -15,6 +15,7 @@ from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.files import write_json
 from camshaft.engine.runtime.ranks import Ranks
 
+STAGES = "stages"
 FOLDER_DIGITS = 10
 """Digits of the fingerprint in a stage folder's name: results of other settings stay beside each other."""
 INSPECTION = "inspection.json"
@@ -44,13 +45,7 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
     data = open_data(loaded.recipe.data, loaded.base)
     splits = splits_of(loaded.recipe)
     _require_masks(loaded.recipe, data)
-    digest = fingerprint.of_value(
-        {
-            "classes": data.classes,
-            "splits": {split: data.fingerprint(split) for split in splits},
-            "on_corrupt": loaded.recipe.data.on_corrupt,
-        }
-    )
+    digest = data_fingerprint(loaded.recipe, data)
     folder = stages / f"data-{digest[:FOLDER_DIGITS]}"
     if ranks.agree(lambda: record.read(folder, digest)) is not None:
         inspection = Inspection.from_json(json.loads((folder / INSPECTION).read_text(encoding="utf-8")))
@@ -69,6 +64,17 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
     ranks.barrier()
     console.line(f"data: {_counts(inspection)}")
     return PreparedData(data, inspection, digest)
+
+
+def data_fingerprint(recipe: Recipe, data: DataSet) -> str:
+    """What results depend on of the data: classes, images, tags, and what is done about corrupt images."""
+    return fingerprint.of_value(
+        {
+            "classes": data.classes,
+            "splits": {split: data.fingerprint(split) for split in splits_of(recipe)},
+            "on_corrupt": recipe.data.on_corrupt,
+        }
+    )
 
 
 def splits_of(recipe: Recipe) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
     return record
 
 
-def write(folder: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Complete a stage: add the sizes of the files in its folder, write stage.json, and return what it holds."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     files.pop(FILE, None)

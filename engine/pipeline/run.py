@@ -14,7 +14,8 @@ from camshaft.engine.data import DataSet, open_data
 from camshaft.engine.errors import StoreError
 from camshaft.engine.pipeline import fingerprint, record
 from camshaft.engine.pipeline.lock import locked
-from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, PreparedData, now, prepare
+from camshaft.engine.pipeline.plan import check_stages, stage_folder
+from camshaft.engine.pipeline.prepare import STAGES, PreparedData, now, prepare
 from camshaft.engine.pipeline.recipe import LoadedRecipe, Recipe
 from camshaft.engine.recipe.show import to_yaml
 from camshaft.engine.runtime.console import Console
@@ -26,7 +27,6 @@ from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
 from camshaft.engine.stages.stage import Stage, StageContext, StageOutput
 
-STAGES = "stages"
 RUN_FILE = "run.json"
 
 
@@ -166,6 +166,7 @@ def data_of_run(folder: Path) -> DataSet:
 def _run(loaded: LoadedRecipe, folder: Path, ranks: Ranks, console: Console, stop: StopFlag) -> RunResult:
     clock = time.monotonic()
     prepared = prepare(loaded, folder / STAGES, ranks, console)
+    check_stages(loaded, prepared.data, ranks)
     threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     torch.set_num_threads(threads)
     state = _Run(loaded, folder, prepared, ranks, console, stop, threads)
@@ -210,11 +211,6 @@ def _summary(state: _Run, stages: list[Stage], seconds: float) -> dict[str, Any]
         ],
         "seconds": round(seconds, 2),
     }
-
-
-def stage_folder(run_folder: Path, stage_id: str, digest: str) -> Path:
-    """Where a stage with this fingerprint has its results."""
-    return run_folder / STAGES / f"{stage_id}-{digest[:FOLDER_DIGITS]}"
 
 
 def supervision(stage: Stage, inputs: Mapping[str, StageOutput]) -> list[str]:

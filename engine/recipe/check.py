@@ -1,7 +1,7 @@
 """Turning pydantic's findings into one message: every wrong key of a recipe, with its path, line and what is right."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -39,7 +39,7 @@ def _problem(details: ErrorDetails, document: Document, names: list[str]) -> str
         return details["msg"].removeprefix("Value error, ")
     key, missing = _locate(details["loc"], document.value)
     line = document.lines.get(key)
-    path = _path(key, missing, document.value)
+    path = _path(key, missing if details["type"] == "missing" else None, document.value)
     text = _text(details, path.rpartition(".")[2], names)
     return f"{path}: {text}" + (f" (line {line})" if line else "")
 
@@ -52,7 +52,7 @@ def _locate(location: tuple[int | str, ...], value: Any) -> tuple[Key, str | Non
     key: list[str | int] = []
     missing: str | None = None
     for part in location:
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        if _has(value, part):
             value = value[part]
             key.append(part)
             missing = None
@@ -61,13 +61,20 @@ def _locate(location: tuple[int | str, ...], value: Any) -> tuple[Key, str | Non
     return tuple(key), missing
 
 
-def _path(key: Key, missing: str | None, value: Any) -> str:
+def _has(value: Any, part: int | str) -> bool:
+    if isinstance(value, list):
+        return isinstance(part, int) and 0 <= part < len(value)
+    return isinstance(value, dict) and part in value
+
+
+def _path(key: Sequence[Any], missing: str | None, document: Any) -> str:
     names: list[str] = []
+    value: Any = document
     for part in key:
         value = value[part]
         named = isinstance(part, int) and isinstance(value, dict) and "id" in value
         names.append(str(value["id"]) if named else str(part))
-    if missing is not None and missing not in names:
+    if missing is not None:
         names.append(missing)
     return ".".join(names) or "the recipe"
 

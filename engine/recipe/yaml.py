@@ -6,7 +6,7 @@ schema, a key that stands twice is an error, and nothing but plain values can be
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -19,7 +19,7 @@ Key = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """The safe loader with YAML 1.2's core schema instead of 1.1's implicit types."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, which add_implicit_resolver fills
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -72,7 +72,7 @@ def parse(text: str, origin: str) -> Document:
             raise RecipeError(f"{origin}: is empty")
         lines: dict[Key, int] = {}
         _collect_lines(node, (), lines, origin)
-        return Document(loader.construct_document(node), lines)
+        return Document(_unshared(loader.construct_document(node)), lines)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
@@ -87,6 +87,15 @@ def parse(text: str, origin: str) -> Document:
 def parse_scalar(text: str) -> Any:
     """The value that `text` would have in a recipe, as in `lr=1e-3` or `scales=[0.5, 1]`."""
     return parse(text, "the value").value if text.strip() else None
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which an anchor and its aliases are separate values, so that changing one leaves the others."""
+    if isinstance(value, dict):
+        return {name: _unshared(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_unshared(item) for item in value]
+    return value
 
 
 def _collect_lines(node: yaml.Node, key: Key, lines: dict[Key, int], origin: str) -> None:

@@ -89,7 +89,7 @@ class HeatMaps(Source):
     def draw(self, photo: Photo) -> Drawn:
         """See `Source.draw`."""
         stored = self._store.read(self._store.index(photo.id))
-        maps = at_image_size(replace(stored, image_size=photo.size))
+        maps = at_image_size(replace(stored, image_size=photo.size), bool(self._store.provenance["align_corners"]))
         labels = None
         words = ", ".join(self._classes[k] for k in stored.classes) or "no class"
         if self._threshold is not None:

@@ -1,10 +1,15 @@
 """Training a classifier on image tags: the ordinary classifier, or one with discriminative region suppression."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
+
+import torch
 
 from camshaft.engine.models import ClassifierSettings, build_classifier
 from camshaft.engine.objectives import TagsObjective
-from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.stages.fit import TrainingStage, check_training, fit, seed_initial_weights, weights_supervision
 from camshaft.engine.stages.stage import Figures, Product, StageContext, Supervision
 
 
@@ -18,6 +23,12 @@ class Classify(TrainingStage, ClassifierSettings):
     def supervision(self) -> frozenset[Supervision]:
         """Tags, and what the first weights learnt from."""
         return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Look for the weights, and build the network without them or any memory."""
+        check_training(self, self.backbone, base, ranks)
+        with torch.device("meta"):
+            build_classifier(self.part(ClassifierSettings), classes, base, pretrained=False)
 
     def run(self, context: StageContext) -> Figures:
         """Train on all images of the train split, those without tags among them."""

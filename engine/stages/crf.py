@@ -1,5 +1,6 @@
 """Dense CRF on maps: one mask an image for each exponent of the background score (OC-CSE eq. 6)."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
@@ -63,10 +64,8 @@ class Crf(Stage):
         for split in self.splits:
             store = MapStore.open(context.inputs[self.maps].folder / split)
             paths = [context.folder / split / alpha_folder(alpha) for alpha in self.alphas]
-            count = fill_mask_folders(
-                context, f"{self.id} {split}", split, paths, lambda ids, store=store: self._refine(context, store, ids)
-            )
-            figures[split] = {"images": count}
+            work = functools.partial(self._refine, context, store)
+            figures[split] = {"images": fill_mask_folders(context, f"{self.id} {split}", split, paths, work)}
         return figures
 
     def _refine(self, context: StageContext, store: MapStore, ids: Sequence[str]) -> Labelled:
@@ -78,7 +77,7 @@ class Crf(Stage):
 
         def problems() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for image_id in tagged:
-                maps = seeds.at_image_size(store.read(index[image_id]))
+                maps, _ = seeds.of_image(store, image_id)
                 unaries = [seeds.with_background(seeds.background_score(maps, alpha), maps) for alpha in self.alphas]
                 yield context.data.image(image_id), np.stack(unaries)
 

@@ -1,12 +1,23 @@
 """Training CGNet: a classifier whose maps erase classes under the eyes of the ordinary classifier (OC-CSE)."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from pydantic import model_validator
 
 from camshaft.engine.models import Classifier, ClassifierSettings, build_classifier
 from camshaft.engine.objectives import ErasingObjective, ErasingSettings
-from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights, tagged_images, weights_supervision
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.stages.fit import (
+    TrainingStage,
+    check_training,
+    fit,
+    seed_initial_weights,
+    tagged_images,
+    weights_supervision,
+)
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
 
@@ -31,6 +42,12 @@ class Erase(TrainingStage, ClassifierSettings, ErasingSettings):
     def supervision(self) -> frozenset[Supervision]:
         """Tags, and what the first weights learnt from."""
         return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Look for the weights, and build the network without them or any memory."""
+        check_training(self, self.backbone, base, ranks)
+        with torch.device("meta"):
+            build_classifier(self.part(ClassifierSettings), classes, base, pretrained=False)
 
     def run(self, context: StageContext) -> Figures:
         """Train on the images of the train split that have a tag: in the others there is nothing to erase."""

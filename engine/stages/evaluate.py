@@ -47,6 +47,9 @@ class Evaluate(Stage):
     sweep: Sweep | None = Sweep()
     """Other thresholds to report for maps; null for none."""
 
+    without_masks: Literal["fail", "skip"] = "fail"
+    """What happens where the split has no ground truth: the run stops before it begins, or nothing is evaluated."""
+
     produces: ClassVar[Product] = Product.FIGURES
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -54,11 +57,14 @@ class Evaluate(Stage):
         return (self.split,)
 
     def mask_splits(self) -> tuple[str, ...]:
-        """The split that is evaluated."""
-        return (self.split,)
+        """The split that is evaluated, if it must have masks."""
+        return (self.split,) if self.without_masks == "fail" else ()
 
     def run(self, context: StageContext) -> Figures:
         """Evaluate every result."""
+        if not context.data.has_masks(self.split):
+            context.note(f"nothing was evaluated: {context.data.name} has no masks for {self.split}")
+            return {"split": self.split, "rows": []}
         rows = [row for stage_id in self.of for row in self._rows(context, context.inputs[stage_id])]
         return {"split": self.split, "rows": rows}
 
@@ -93,9 +99,8 @@ class Evaluate(Stage):
         thresholds = [self.threshold, *(self.sweep.thresholds() if self.sweep else [])]
 
         def count(image_id: str) -> np.ndarray:
-            maps = store.read(store.index(image_id))
-            truth = truth_of(context.data, image_id)
-            return sweep(seeds.at_image_size(maps), maps.classes + 1, truth, thresholds, classes)
+            maps, present = seeds.of_image(store, image_id)
+            return sweep(maps, present + 1, truth_of(context.data, image_id), thresholds, classes)
 
         matrices = self._sum(context, output.id, count)
         row = {**self._row(context, output, output.id, matrices[0]), "threshold": self.threshold}

@@ -1,16 +1,28 @@
 """The frame of every stage that trains a network: images, loader, the one loop, and the network's file."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
 
 import numpy as np
+from pydantic import model_validator
 
 from camshaft.engine.data import Augmentation, ColourJitter, Loader, Resize
 from camshaft.engine.data.loader import Targets
 from camshaft.engine.errors import TrainingError
-from camshaft.engine.models import Classifier, MultiplierSettings, Segmenter, parameter_groups, save_network
+from camshaft.engine.models import (
+    BackboneSettings,
+    Classifier,
+    MultiplierSettings,
+    Segmenter,
+    parameter_groups,
+    save_network,
+    weights_file,
+)
 from camshaft.engine.objectives import Objective
 from camshaft.engine.recipe.settings import runtime_field
 from camshaft.engine.runtime.metrics import MetricsLog
+from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.seeds import derive, seed_torch
 from camshaft.engine.stages.networks import FILE
 from camshaft.engine.stages.stage import Figures, Stage, StageContext, Supervision
@@ -34,8 +46,26 @@ class TrainingStage(Stage, TrainingSettings):
     workers: int = runtime_field(2, ge=0)
     """Threads that decode and augment."""
 
+    @model_validator(mode="after")
+    def _images_of_a_batch_have_one_size(self) -> Self:
+        if self.batch_size > 1 and self.augmentation.fixed_size is None:
+            raise ValueError("augmentation: images of a batch need one size: set crop or resize.square")
+        return self
+
     def made_splits(self) -> None:
         """A network is made, nothing per image."""
+
+
+def check_training(stage: TrainingStage, backbone: BackboneSettings, base: Path, ranks: Ranks) -> None:
+    """Find what would stop a training: a batch that does not split over the ranks, weights that are not there.
+
+    Raises:
+        TrainingError: `batch_size` does not split.
+        WeightsError: the weights' file or package is missing.
+    """
+    stage.micro_batch(ranks.world_size)
+    if backbone.weights is not None:
+        weights_file(backbone.weights, backbone.name, base)
 
 
 def weights_supervision(weights: str | None) -> frozenset[Supervision]:

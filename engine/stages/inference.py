@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from camshaft.engine.data import DataSet, Normalization
+from camshaft.engine.models import Classifier, Segmenter
 from camshaft.engine.recipe.settings import Settings, runtime_field
 from camshaft.engine.runtime.precision import Arithmetic, autocast
 
@@ -25,8 +26,20 @@ class Passes(Settings):
     """Sizes of the image, relative to its own."""
     flip: bool = True
     """Infer each scale mirrored too."""
+    align_corners: bool = True
+    """Scaled sides are whole strides plus one, so that features stand on every stride-th pixel from corner to corner
+    (DeepLab's and DRS's way); false: sides as they come, features taken for areas (OC-CSE's code), which shifts maps by
+    up to half a stride."""
     batch_size: int = runtime_field(8, ge=1)
     """Images of one size that are inferred together."""
+
+
+def scaled_size(size: tuple[int, int], scale: float, stride: int | None) -> tuple[int, int]:
+    """(H, W) of an image at a scale; with a stride, the nearest sides that are whole strides plus one."""
+    if stride is None:
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    height, width = (max(1, round((side * scale - 1) / stride)) * stride + 1 for side in size)
+    return height, width
 
 
 def batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
@@ -50,7 +63,7 @@ def load(data: DataSet, ids: Sequence[str], normalization: Normalization, device
 
 
 def outputs(
-    network: nn.Module, images: Tensor, passes: Passes, arithmetic: Arithmetic
+    network: Classifier | Segmenter, images: Tensor, passes: Passes, arithmetic: Arithmetic
 ) -> Iterator[tuple[Tensor, bool]]:
     """The network's output for each scale and flip: float32 (B, C, h, w), and whether the images were mirrored.
 
@@ -58,7 +71,7 @@ def outputs(
     """
     height, width = images.shape[2:]
     for scale in passes.scales:
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = scaled_size((height, width), scale, network.stride if passes.align_corners else None)
         scaled = images
         if size != (height, width):
             scaled = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)

@@ -57,9 +57,8 @@ class Labels(Stage):
         assert self.maps is not None
         store = MapStore.open(context.inputs[self.maps].folder / split)
         for image_id in ids:
-            maps = store.read(store.index(image_id))
-            scores = seeds.with_background(self.threshold, seeds.at_image_size(maps))
-            yield image_id, [seeds.to_labels(scores, maps.classes)]
+            maps, present = seeds.of_image(store, image_id)
+            yield image_id, [seeds.to_labels(seeds.with_background(self.threshold, maps), present)]
 
     def _merged(self, context: StageContext, split: str, ids: Sequence[str]) -> Labelled:
         assert self.crf is not None

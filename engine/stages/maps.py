@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -64,12 +65,18 @@ class InferMaps(Stage, Passes):
                 context.stop.raise_if_set()
         context.ranks.barrier()
         if context.ranks.is_first:
-            finalize(path, {"stage": self.id, "split": split})
+            finalize(path, {"stage": self.id, "split": split, "align_corners": self.align_corners})
         context.ranks.barrier()
         return {
             "images": len(layout.ids),
             "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         }
+
+    def _grid(self, sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Heights and widths of the stored maps, (N, 2), for images of these sizes."""
+        if self.align_corners:
+            return -(-(sizes - 1) // self.grid_stride) + 1
+        return -(-sizes // self.grid_stride)
 
     def _layout(self, context: StageContext, split: str) -> Layout:
         sizes = context.sizes(split)
@@ -77,7 +84,7 @@ class InferMaps(Stage, Passes):
         return plan(
             context.ids(split),
             [np.flatnonzero(row).tolist() for row in tags],
-            -(-sizes // self.grid_stride),
+            self._grid(sizes),
             sizes,
             classes=context.data.classes,
             encoding=self.encoding,
@@ -116,7 +123,15 @@ class _Inference:
         total: Tensor = torch.zeros((len(ids), tags.shape[1], *grid), device=device)
         by_maximum = self.stage.reduction == "max"
         for maps, mirrored in outputs(self.network, images, self.stage, self.context.arithmetic):
-            accumulate(total, maps, tags=present, flipped=mirrored, reduction=self.stage.reduction, divide=by_maximum)
+            accumulate(
+                total,
+                maps,
+                tags=present,
+                flipped=mirrored,
+                reduction=self.stage.reduction,
+                divide=by_maximum,
+                align_corners=self.stage.align_corners,
+            )
         result = total if by_maximum else normalize(total, tags=present)
         values = result.cpu().numpy()
         return [values[position][np.flatnonzero(row)] for position, row in enumerate(tags)]

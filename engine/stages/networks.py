@@ -28,4 +28,6 @@ def open_network(context: StageContext, stage_id: str, kind: type[Network]) -> N
             f"{path}: was made for the classes {', '.join(network.classes)}, "
             f"but the data has {', '.join(context.data.classes)}"
         )
-    return network.to(context.device, memory_format=torch.channels_last).eval()
+    network.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+    network.eval()
+    return network

@@ -64,12 +64,15 @@ class Predict(Stage, Passes):
         count = 0
         for logits, mirrored in outputs(network, images, self, context.arithmetic):
             upright = logits.flip(3) if mirrored else logits
-            total += F.interpolate(upright, size=images.shape[2:], mode="bilinear", align_corners=False).softmax(1)
+            size = images.shape[2:]
+            total += F.interpolate(upright, size=size, mode="bilinear", align_corners=self.align_corners).softmax(1)
             count += 1
-        return total.div_(count).cpu().numpy()
+        mean: np.ndarray = total.div_(count).cpu().numpy()
+        return mean
 
     def _label(self, context: StageContext, image_id: str, probabilities: np.ndarray) -> np.ndarray:
         if self.crf is not None:
             image = context.data.image(image_id)
             probabilities = crf(image, probabilities, threads=context.threads, **self.crf.model_dump())
-        return probabilities.argmax(0).astype(np.uint8)
+        labels: np.ndarray = probabilities.argmax(0).astype(np.uint8)
+        return labels

@@ -5,11 +5,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from camshaft.engine.data import VOID
-from camshaft.engine.stores import Maps
+from camshaft.engine.stores import Maps, MapStore
 
 
-def at_image_size(maps: Maps) -> np.ndarray:
-    """The maps of one image, bilinearly upsampled (corners not aligned) to its size.
+def at_image_size(maps: Maps, align_corners: bool) -> np.ndarray:
+    """The maps of one image, bilinearly upsampled to its size.
+
+    Args:
+        maps: as the store has them.
+        align_corners: the first and last cells of the grid stand on the image's first and last pixels; if not, cells
+            are areas side by side. `of_image` asks the store which.
 
     Returns:
         float32 (K, H, W) in [0, 1], in the order of `maps.classes`.
@@ -18,8 +23,14 @@ def at_image_size(maps: Maps) -> np.ndarray:
     if len(maps.classes) == 0:
         return np.zeros((0, height, width), np.float32)
     values = torch.from_numpy(np.ascontiguousarray(maps.values))
-    upsampled = F.interpolate(values[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    upsampled = F.interpolate(values[None], size=(height, width), mode="bilinear", align_corners=align_corners)[0]
     return upsampled.numpy()
+
+
+def of_image(store: MapStore, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """An image's maps at its size, float32 (K, H, W), and their classes, int64 (K,)."""
+    maps = store.read(store.index(image_id))
+    return at_image_size(maps, bool(store.provenance["align_corners"])), maps.classes
 
 
 def background_score(maps: np.ndarray, alpha: float) -> np.ndarray:
@@ -38,8 +49,8 @@ def background_score(maps: np.ndarray, alpha: float) -> np.ndarray:
 
 def with_background(background: np.ndarray | float, maps: np.ndarray) -> np.ndarray:
     """The background's score in front of the maps: float32 (1 + K, H, W)."""
-    plane = np.broadcast_to(np.float32(background), maps.shape[1:]) if np.isscalar(background) else background
-    return np.concatenate([np.asarray(plane, np.float32)[None], maps])
+    plane = np.broadcast_to(np.asarray(background, np.float32), maps.shape[1:])
+    return np.concatenate([plane[None], maps])
 
 
 def to_labels(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -53,7 +64,8 @@ def to_labels(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
         uint8 (H, W): 0 background, class index + 1 otherwise.
     """
     table = np.concatenate([[0], np.asarray(classes, np.int64) + 1]).astype(np.uint8)
-    return table[scores.argmax(0)]
+    labels: np.ndarray = table[scores.argmax(0)]
+    return labels
 
 
 def confident_labels(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -1,10 +1,15 @@
 """Training a segmentation network on pseudo labels."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+
+import torch
 
 from camshaft.engine.models import SegmenterSettings, build_segmenter
 from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
-from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.stages.fit import TrainingStage, check_training, fit, seed_initial_weights, weights_supervision
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
 from camshaft.engine.stores import MaskFolder
 
@@ -21,6 +26,12 @@ class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
     def supervision(self) -> frozenset[Supervision]:
         """What the first weights learnt from; the labels' own supervision comes with them."""
         return weights_supervision(self.backbone.weights)
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Look for the weights, and build the network without them or any memory."""
+        check_training(self, self.backbone, base, ranks)
+        with torch.device("meta"):
+            build_segmenter(self.part(SegmenterSettings), classes, base, pretrained=False)
 
     def run(self, context: StageContext) -> Figures:
         """Train on all images of the train split; those without tags are all background."""

@@ -1,7 +1,7 @@
 """What a stage is: its settings, what it needs, what it makes, and the context in which it runs."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -116,9 +116,25 @@ class Stage(Settings):
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
     """The name by which other stages ask for this one."""
 
+    kind: str
+    """What the stage does; each subclass has one."""
+
     produces: ClassVar[Product]
     revision: ClassVar[int] = 1
     """Raised whenever the same settings and inputs would give another result than before."""
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Find what would stop this stage later, before the first one runs; cheap, and nothing is written.
+
+        Args:
+            classes: the data's.
+            base: the folder from which a recipe's relative paths start.
+            ranks: this process among its peers.
+
+        Raises:
+            CamshaftError: the stage can't run.
+        """
+        del classes, base, ranks
 
     @abstractmethod
     def run(self, context: StageContext) -> Figures:

@@ -7,6 +7,7 @@ import pytest
 
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.recipe.overrides import apply
+from camshaft.engine.recipe.yaml import parse
 
 RECIPE: dict[str, Any] = {
     "seed": 0,
@@ -34,6 +35,12 @@ def test_nothing_else_changes() -> None:
     changed = applied("stages.ordinary.epochs=9")
     changed["stages"][0]["epochs"] = 2
     assert changed == RECIPE
+
+
+def test_an_anchor_s_aliases_are_changed_one_by_one() -> None:
+    recipe = parse("stages: [{id: a, net: &net {depth: 1}}, {id: b, net: *net}]", "r.yaml").value
+    apply(recipe, "stages.b.net.depth=2")
+    assert [stage["net"]["depth"] for stage in recipe["stages"]] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,8 @@ def test_a_sweep_agrees_with_each_threshold_by_itself(make_context, scenes: Data
     writer = MapStoreWriter.create(tmp_path / "m" / "val", layout)
     generator = np.random.default_rng(0)
     for block in writer.blocks_missing():
-        writer.write_block(
-            block, [generator.random(layout.shape(index), np.float32) for index in layout.block(block)]
-        )
-    finalize(tmp_path / "m" / "val", {})
+        writer.write_block(block, [generator.random(layout.shape(index), np.float32) for index in layout.block(block)])
+    finalize(tmp_path / "m" / "val", {"align_corners": False})
     sweep = {"start": 0.2, "stop": 0.6, "step": 0.2}
     (row,) = evaluate(make_context, Product.MAPS, tmp_path / "m", threshold=0.4, sweep=sweep)
     assert row["sweep"]["thresholds"] == [0.2, 0.4, 0.6]

@@ -9,13 +9,19 @@ from camshaft.engine.stores import Maps
 
 def test_maps_are_upsampled_with_cells_centred_on_their_pixels() -> None:
     maps = Maps(np.array([[[0.0, 1.0]]], np.float32), np.array([4]), (1, 4))
-    assert seeds.at_image_size(maps).tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
+    assert seeds.at_image_size(maps, align_corners=False).tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
+
+
+def test_aligned_maps_reach_from_corner_to_corner() -> None:
+    maps = Maps(np.array([[[0.0, 1.0]]], np.float32), np.array([4]), (1, 5))
+    assert seeds.at_image_size(maps, align_corners=True).tolist() == [[[0.0, 0.25, 0.5, 0.75, 1.0]]]
 
 
 def test_no_classes_are_no_maps() -> None:
     maps = Maps(np.zeros((0, 2, 3), np.float32), np.zeros(0, np.int64), (5, 7))
-    assert seeds.at_image_size(maps).shape == (0, 5, 7)
-    assert seeds.background_score(seeds.at_image_size(maps), 3.0).tolist() == np.ones((5, 7)).tolist()
+    full = seeds.at_image_size(maps, align_corners=True)
+    assert full.shape == (0, 5, 7)
+    assert seeds.background_score(full, 3.0).tolist() == np.ones((5, 7)).tolist()
 
 
 def test_the_background_score_is_eq_6() -> None:

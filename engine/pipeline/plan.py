@@ -1,0 +1,71 @@
+"""What a run would do, and what would stop it, without doing it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from camshaft.engine.data import DataSet, open_data
+from camshaft.engine.errors import CamshaftError, RecipeError
+from camshaft.engine.pipeline import fingerprint, record
+from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, STAGES, data_fingerprint
+from camshaft.engine.pipeline.recipe import LoadedRecipe
+from camshaft.engine.recipe.check import report
+from camshaft.engine.runtime.ranks import Ranks
+
+State = Literal["complete", "begun", "to do"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage as a run would find it."""
+
+    id: str
+    kind: str
+    folder: Path
+    state: State
+
+
+def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+    """What a run would do, without doing it: the recipe, its data's lists and all stages are checked.
+
+    Raises:
+        CamshaftError: something is wrong already.
+    """
+    data = open_data(loaded.recipe.data, loaded.base)
+    check_stages(loaded, data, Ranks())
+    digests: dict[str, str] = {}
+    planned = []
+    for stage in loaded.recipe.ordered():
+        inputs = {name: digests[name] for _, name, _ in stage.references()}
+        digest = fingerprint.of_stage(stage, inputs, data_fingerprint(loaded.recipe, data), loaded.recipe)
+        digests[stage.id] = digest
+        place = stage_folder(folder, stage.id, digest)
+        planned.append(PlannedStage(stage.id, stage.kind, place, _state(place, digest)))
+    return planned
+
+
+def _state(folder: Path, digest: str) -> State:
+    if record.read(folder, digest) is not None:
+        return "complete"
+    return "begun" if folder.exists() else "to do"
+
+
+def check_stages(loaded: LoadedRecipe, data: DataSet, ranks: Ranks) -> None:
+    """Find what would stop a stage, in all stages, before the first one runs.
+
+    Raises:
+        RecipeError: what would, a line a stage.
+    """
+    problems = []
+    for stage in loaded.recipe.stages:
+        try:
+            stage.check(data.classes, loaded.base, ranks)
+        except CamshaftError as error:
+            problems.append(f"stages.{stage.id}: {error}")
+    if problems:
+        raise RecipeError(report(loaded.origin, problems))
+
+
+def stage_folder(run_folder: Path, stage_id: str, digest: str) -> Path:
+    """Where a stage with this fingerprint has its results."""
+    return run_folder / STAGES / f"{stage_id}-{digest[:FOLDER_DIGITS]}"
