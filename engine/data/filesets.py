@@ -47,7 +47,7 @@ class FileSettings(Settings):
     classes: tuple[str, ...] | None = None
     """Classes in use, in this order; null: all that the tags know."""
     mask_values: dict[str, int] | None = None
-    """Value in mask files by class name; null: VOC's own if all classes are VOC's and its layout is, else 1, 2 …"""
+    """Value in mask files by class name; null: VOC's own values if the layout and all classes are VOC's, else 1, 2 …"""
     other_values: Literal["error", "void", "background"] = "error"
     """What mask values of no class in use mean."""
     limit: SplitSizes | None = None

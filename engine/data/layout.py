@@ -13,6 +13,8 @@ OBSTACLES = ("bush", "rock", "trunk")
 _COUNTS = (0, 1, 2, 3)
 _COUNT_ODDS = (0.04, 0.3, 0.38, 0.28)
 _TRIES = 40
+_SMALLEST = 0.26
+"""Height of an animal in parts of the image's shorter side."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,6 @@ class Creature:
     height: float
     """From its feet to the top of its plain head."""
     faces_left: bool
-    number: int
-    """Its place in the scene's list, which seeds its looks."""
 
     @property
     def box(self) -> Box:
@@ -59,8 +59,7 @@ class Obstacle:
 
     kind: str
     box: Box
-    number: int
-    """Its place in the scene's list, which seeds its looks."""
+    """(x0, y0, x1, y1) of all that it may cover."""
 
     @property
     def feet(self) -> float:
@@ -90,44 +89,41 @@ def draw_scene(generator: np.random.Generator, height: int, width: int) -> Scene
     horizon = round(height * generator.uniform(0.15, 0.45))
     creatures: list[Creature] = []
     count = int(generator.choice(_COUNTS, p=_COUNT_ODDS))
-    for number in range(count):
+    for _ in range(count):
         for attempt in range(_TRIES):
             scale = (1.3 - 0.18 * count) * (1 - 0.6 * attempt / _TRIES)
-            creature = _creature(generator, (height, width), horizon, number, scale)
+            creature = _creature(generator, (height, width), horizon, scale)
             if _inside(creature.head, height, width) and not any(_in_the_way(creature, other) for other in creatures):
                 creatures.append(creature)
                 break
     obstacles = []
-    for number in range(int(generator.integers(2, 8))):
-        obstacle = _obstacle(generator, height, width, horizon, number)
+    for _ in range(int(generator.integers(2, 8))):
+        obstacle = _obstacle(generator, height, width, horizon)
         if not any(obstacle.feet > one.feet and _meet(obstacle.box, one.head) for one in creatures):
             obstacles.append(obstacle)
     return Scene(height, width, place, horizon, creatures, obstacles)
 
 
-def _creature(
-    generator: np.random.Generator, size: tuple[int, int], horizon: int, number: int, scale: float
-) -> Creature:
+def _creature(generator: np.random.Generator, size: tuple[int, int], horizon: int, scale: float) -> Creature:
     height, width = size
     near = generator.uniform(0.1, 1.0)
     return Creature(
         label=int(generator.integers(1, len(CLASSES) + 1)),
         x=generator.uniform(-0.1, 1.1) * width,
         feet=horizon + near * (height * 1.02 - horizon),
-        height=(0.42 + 0.5 * near) * generator.uniform(0.8, 1.15) * scale * min(height, width),
+        height=max(_SMALLEST, (0.42 + 0.5 * near) * generator.uniform(0.8, 1.15) * scale) * min(height, width),
         faces_left=bool(generator.random() < 0.5),
-        number=number,
     )
 
 
-def _obstacle(generator: np.random.Generator, height: int, width: int, horizon: int, number: int) -> Obstacle:
+def _obstacle(generator: np.random.Generator, height: int, width: int, horizon: int) -> Obstacle:
     kind = str(generator.choice(OBSTACLES))
     near = generator.uniform(0.05, 1.1)
     foot = horizon + near * (height - horizon)
     size = (0.1 + 0.25 * near) * generator.uniform(0.7, 1.3) * min(height, width)
     across, up = {"bush": (1.3, 0.8), "rock": (1.1, 0.65), "trunk": (0.3, 3.0)}[kind]
     middle = generator.uniform(0, 1) * width
-    return Obstacle(kind, (middle - across * size / 2, foot - up * size, middle + across * size / 2, foot), number)
+    return Obstacle(kind, (middle - across * size / 2, foot - up * size, middle + across * size / 2, foot))
 
 
 def _in_the_way(one: Creature, other: Creature) -> bool:

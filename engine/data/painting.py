@@ -70,16 +70,15 @@ def paint(scene: Scene, textures: Textures, seed: int) -> Painted:
         textures: tiles at least as large as the scene.
         seed: of all looks.
     """
-    generator = numpy_generator(seed, "background")
+    generator = numpy_generator(seed, "paint")
     size = (scene.width, scene.height)
     canvas = _Canvas(_background(scene, textures, generator), Image.new("L", size), Image.new("L", size))
     things: list[Creature | Obstacle] = [*scene.creatures, *scene.obstacles]
     for thing in sorted(things, key=lambda thing: thing.feet):
-        looks = numpy_generator(seed, type(thing).__name__, thing.number)
         if isinstance(thing, Creature):
-            _paint_creature(canvas, thing, textures, looks)
+            _paint_creature(canvas, thing, textures, generator)
         else:
-            _paint_obstacle(canvas, thing, textures, looks)
+            _paint_obstacle(canvas, thing, textures, generator)
     return Painted(
         np.asarray(_photographed(canvas.image, textures, generator)),
         np.asarray(canvas.mask).copy(),

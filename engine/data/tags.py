@@ -66,21 +66,14 @@ def read_csv_tags(path: Path, classes: Sequence[str] | None = None) -> TagTable:
     Raises:
         DataError: names the file and the line: a value that is not 0 or 1, an unknown name, a repeated image …
     """
-    rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
-    if not rows or len(rows[0]) < 2:
-        raise DataError(f"{path}, line 1: the header must be id,CLASS,CLASS… or image,tags")
-    header = [name.strip() for name in rows[0]]
+    header, rows = _read_table(path)
     as_names = len(header) == 2 and header[1].lower() == "tags"
     if not as_names and (bad := repetitions(header[1:]) or [name for name in header[1:] if not name]):
         raise DataError(f"{path}, line 1: class {bad[0]!r} is empty or stands in the header twice")
     present: dict[str, tuple[str, ...]] = {}
     where: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
+    for number, row in rows:
         place = f"{path}, line {number}"
-        if len(row) != len(header):
-            raise DataError(f"{place}: {len(row)} columns, but the header has {len(header)}")
         image_id = _without_suffix(row[0].strip())
         check_id(image_id, place)
         if image_id in present:
@@ -96,6 +89,22 @@ def read_csv_tags(path: Path, classes: Sequence[str] | None = None) -> TagTable:
     else:
         known = tuple(header[1:])
     return TagTable(path, known, present, where)
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header, and each row that is not blank with the number of its (last) line."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    if len(header) < 2 or set(header[1:]) <= {"0", "1"}:
+        raise DataError(f"{path}, line 1: the header must be id,CLASS,CLASS… or image,tags")
+    for number, row in rows:
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {number}: {len(row)} columns, but the header has {len(header)}")
+    return header, rows
 
 
 def read_xml_tags(folder: Path, ids: Collection[str], known: Sequence[str] | None) -> TagTable:
