@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from camshaft.engine.data import DataSet, Inspection, conclude, look, open_data
+from camshaft.engine.data import DataSet, Inspection, SplitInspection, conclude, look, open_data
 from camshaft.engine.data.dataset import SPLITS
 from camshaft.engine.errors import CamshaftError, DataError
 from camshaft.engine.pipeline import fingerprint, record
@@ -54,10 +55,7 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
     inspection = _looked_at(loaded.recipe, data, splits, ranks, console)
     if ranks.is_first:
         write_json(folder / INSPECTION, inspection.to_json())
-        figures = {
-            split: {"images": len(found.ids), "skipped": len(found.skipped), "untagged": len(found.untagged)}
-            for split, found in inspection.splits.items()
-        }
+        figures = {split: _figures(found) for split, found in inspection.splits.items()}
         record.write(
             folder, {"id": "data", "kind": "data", "fingerprint": digest, "finished": now(), "figures": figures}
         )
@@ -107,6 +105,14 @@ def _looked_at(recipe: Recipe, data: DataSet, splits: Sequence[str], ranks: Rank
     ranks.raise_alike(error)
     findings = [finding for part in ranks.gather(found) for finding in part]
     return conclude(data, splits, findings, on_corrupt=recipe.data.on_corrupt)
+
+
+def _figures(found: SplitInspection) -> dict[str, Any]:
+    return {
+        "images": len(found.ids),
+        "skipped": [{"id": one.image_id, "reason": one.reason} for one in found.skipped],
+        "untagged": list(found.untagged),
+    }
 
 
 def _counts(inspection: Inspection) -> str:

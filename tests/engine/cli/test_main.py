@@ -30,9 +30,7 @@ def test_what_the_grammar_lacks(arguments: list[str], capsys: pytest.CaptureFixt
     assert "usage: camshaft" in capsys.readouterr().err
 
 
-def test_a_users_mistake_is_one_message_without_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_users_mistake_is_one_message_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == f"camshaft: {tmp_path}/none.yaml: can't be read: No such file or directory\n"
 

@@ -1,6 +1,5 @@
 """Small data sets on disk, made anew for each test."""
 
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,17 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def voc6() -> Path:
-    """Real photos in VOC layout, where this machine has them."""
-    path = Path(os.environ.get("CAMSHAFT_VOC6", REPOSITORY / "../shared/data/voc6")).resolve()
-    if not path.is_dir():
-        pytest.skip("no real photos here: set CAMSHAFT_VOC6")
-    return path
 
 
 @pytest.fixture
