@@ -1,0 +1,197 @@
+"""The public functions: they check, pick an implementation and cut the maps into groups for the compiled walk."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camshaft.kernels.choice import choose
+from camshaft.kernels.walk import pairs, product, reference
+from camshaft.kernels.walk.bundle import LANES
+from camshaft.kernels.walk.layout import Transition, from_blocks, line_of, scratch, to_blocks
+from camshaft.kernels.walk.polynomial import power_coefficients
+from camshaft.kernels.walk.stencil import column_heights, half_disc, margin_of
+
+Array = NDArray[np.float32]
+Method = Literal["chebyshev", "steps"]
+POLYNOMIAL_SHARE = 0.9
+"""What part of the tolerance the polynomial may take; the rest is for float32."""
+
+PLANES_AT_ONCE = 12
+"""Planes that are raised to the power before they are laid out: few enough to stay in the second-level cache."""
+
+
+def affinities(features: Array, radius: int = 5, border: str = "psa", *, implementation: str = "auto") -> Array:
+    """exp(-mean |f_p - f_q|) of all pairs of pixels closer than `radius` (AffinityNet, CVPR 2018, equation 1).
+
+    Args:
+        features: float32 (D, h, w), the embedding.
+        radius: pairs lie closer than this, in pixels of the grid: 5 for AffinityNet, 5 or 10 for IRN.
+        border: "psa", the authors' rule that the first pixel of a pair lies in [0, h - r) × [r, w - r), r = radius - 1;
+            or "none", every pair in the grid.
+        implementation: "auto", "numba" or "reference".
+
+    Returns:
+        float32 (N, h, w), N = len(half_disc(radius)): plane n holds, at p, the affinity of p and
+        p + half_disc(radius)[n]; 0 where there is no such pair.
+
+    Raises:
+        ValueError: a wrong shape or dtype, an unknown border rule, or radius < 2.
+    """
+    if features.dtype != np.float32 or features.ndim != 3 or not features.size:
+        raise ValueError(f"affinities: features must be float32 (D, h, w), not {features.dtype} {features.shape}")
+    offsets, margin = half_disc(radius), margin_of(border, radius)
+    available = {"numba": _why_not_numba(features.shape[2], radius), "reference": None}
+    if choose("affinities", implementation, available) == "reference":
+        return reference.affinities(features, radius, border).astype(np.float32)
+    _, h, w = features.shape
+    line = line_of(w)
+    planes = np.full((len(offsets), h, w), np.inf, np.float32)
+    near, sums = scratch("near", radius, pairs.TILE, line + 2 * LANES), scratch("sums", h, len(offsets), line)
+    pairs.mean_distances(np.ascontiguousarray(features), offsets, margin, near, sums, planes)
+    np.negative(planes, out=planes)
+    return np.exp(planes, out=planes)
+
+
+def walk(
+    planes: Array,
+    maps: Array,
+    *,
+    radius: int = 5,
+    beta: float = 8.0,
+    steps: int = 256,
+    tolerance: float = 1e-4,
+    method: Method = "chebyshev",
+    implementation: str = "auto",
+) -> Array:
+    """T^steps applied to each map: AffinityNet's random walk (CVPR 2018, equations 3 and 4).
+
+    T = D⁻¹ A^∘beta, where A holds the affinities of all pairs of the stencil and 1 on its diagonal; every step replaces
+    a pixel by the weighted mean of its neighbours, so that constant maps stay as they are. Weights under 1e-12 (after
+    the power) count as 0.
+
+    "steps" makes that many products; "chebyshev" replaces x^steps by a polynomial of degree about
+    sqrt(2 steps log(4 / tolerance)) which differs from it by at most ε = 0.9 tolerance anywhere in [-1, 1], where all
+    eigenvalues of T lie. Hence ‖error‖_D ≤ ε ‖maps‖_D in the norm weighted with the degrees, and for a single pixel p
+    |error_p| ≤ ε sqrt(Σ_q d_q maps_q² / d_p); on maps in [0, 1] the largest error of a pixel stays below ε in
+    practice. Rounding in float32 adds about 2e-6.
+
+    Args:
+        planes: float32 (N, h, w), values in [0, 1], as `affinities` makes them; values where the partner leaves
+            the grid are not looked at.
+        maps: float32 (K, h, w), finite: the classes present, and the background where it takes part.
+        radius: the radius of `planes`; N = len(half_disc(radius)).
+        beta: the Hadamard power, ≥ 0: 8 for AffinityNet, 10 for IRN.
+        steps: ≥ 0: 256 (2⁸) for both.
+        tolerance: of "chebyshev", relative to maps in [0, 1].
+        method: "chebyshev" or "steps".
+        implementation: "auto", "numba" or "reference" (a dense matrix power: (h·w)² floats).
+
+    Returns:
+        float32 (K, h, w).
+
+    Raises:
+        ValueError: a wrong shape, dtype or range.
+    """
+    _check(planes, maps, radius)
+    check_numbers(beta, steps, tolerance, method)
+    available = {"numba": _why_not_numba(maps.shape[2], radius), "reference": None}
+    chosen = choose("walk", implementation, available)
+    if steps == 0 or not maps.size:
+        return maps.copy()
+    if chosen == "reference":
+        return reference.walk(planes, maps, radius, beta, steps).astype(np.float32)
+    error = None if method == "steps" else tolerance * POLYNOMIAL_SHARE
+    return _compiled_walk(planes, maps, radius, beta, steps, error)
+
+
+def _compiled_walk(  # noqa: PLR0917
+    planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None
+) -> Array:
+    """The walk by a polynomial to within `error`, or step by step if that is None."""
+    sizes = _group_sizes(len(maps))
+    transition = _transition(planes, radius, beta, sizes[0])
+    reach, out, first = radius - 1, np.empty_like(maps), 0
+    for size in sizes:
+        group = maps[first : first + size]
+        blocks = to_blocks(group, reach, size)  # a single map gets an empty one for company
+        x, y, total = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
+        if error is None:
+            product.steps(transition, x, y, total, steps, (0,) * size)
+        else:
+            product.polynomial(transition, x, y, total, power_coefficients(steps, error), (0,) * size)
+        from_blocks(total.reshape(blocks.shape)[:, :, : len(group)], out[first : first + size])
+        first += size
+    return out
+
+
+def _transition(planes: Array, radius: int, beta: float, largest: int) -> Transition:
+    """T, with room for `largest` maps at once."""
+    _, h, w = planes.shape
+    reach, line, offsets = radius - 1, line_of(w), half_disc(radius)
+    weights = scratch("weights", reach + h, reach + 1, 2 * reach + 1, line)
+    for first in range(0, len(planes), PLANES_AT_ONCE):
+        some = slice(first, first + PLANES_AT_ONCE)
+        product.fill_weights(_powered(planes[some], beta), offsets[some], weights)
+    sums = scratch("sums", (2 * reach + 1) * largest * product.SUMS_LINE)
+    zeros, ones = np.zeros(h * line, np.float32), np.ones(h * line, np.float32)
+    columns = (0,) * reach
+    weight_sums = Transition(weights.reshape(-1), zeros, ones, column_heights(radius), columns, sums, h, line)
+    # o by the walk's own product, so that its rounding cancels and constant maps stay as they are
+    blocks = to_blocks(np.ones((largest, h, w), np.float32), reach, largest)
+    x, others, unused = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
+    one, zero = np.float32(1), np.float32(0)
+    product.product(weight_sums, x, x, others, unused, zero, zero, one, zero, (0,) * largest)
+    rows = others.reshape(blocks.shape)[reach : reach + h, :, 0].copy().reshape(h, line)
+    rows[:, w:] = 0
+    inverse = np.reciprocal(1 + rows)
+    inverse[:, w:] = 0
+    return weight_sums._replace(others=rows.reshape(-1), inverse=inverse.reshape(-1))
+
+
+def _group_sizes(count: int) -> list[int]:
+    """Maps go in threes and twos, so that two compiled variants serve all counts: 1 → [2], 4 → [2, 2], 5 → [3, 2]."""
+    threes = count // 3 - (1 if count % 3 == 1 and count > 1 else 0)
+    return [3] * threes + [2] * -(-(count - 3 * threes) // 2)
+
+
+def _powered(planes: Array, beta: float) -> Array:
+    """planes^beta, in scratch; powers of two by squaring, which is much quicker than the general power."""
+    powered = scratch("powered", *planes.shape)
+    if beta not in (2.0, 4.0, 8.0, 16.0):
+        return np.power(planes, np.float32(beta), out=powered)
+    np.square(planes, out=powered)
+    while (beta := beta / 2) > 1:
+        np.square(powered, out=powered)
+    return powered
+
+
+def _why_not_numba(width: int, radius: int) -> str | None:
+    if width > product.MAX_WIDTH:
+        return f"the grid is {width} pixels wide, more than {product.MAX_WIDTH}"
+    if radius - 1 > product.MAX_REACH:
+        return f"the radius is {radius}, more than {product.MAX_REACH + 1}"
+    return None
+
+
+def _check(planes: Array, maps: Array, radius: int) -> None:
+    count = len(half_disc(radius))
+    for name, array in (("planes", planes), ("maps", maps)):
+        if array.dtype != np.float32 or array.ndim != 3:
+            raise ValueError(f"walk: {name} must be float32 with three axes, not {array.dtype} {array.shape}")
+    if len(planes) != count or planes.shape[1:] != maps.shape[1:]:
+        raise ValueError(
+            f"walk: radius {radius} on maps {maps.shape} needs planes {(count, *maps.shape[1:])}, not {planes.shape}"
+        )
+    if planes.size and not (planes.min() >= 0 and planes.max() <= 1):
+        raise ValueError("walk: affinities must lie in [0, 1]")
+    if not np.isfinite(maps).all():
+        raise ValueError("walk: maps must be finite")
+
+
+def check_numbers(beta: float, steps: int, tolerance: float, method: str) -> None:
+    """Raise ValueError unless the walk's numbers are in range."""
+    if beta < 0 or steps < 0 or tolerance <= 0:
+        raise ValueError(f"walk: beta {beta} and steps {steps} must be at least 0, tolerance {tolerance} above 0")
+    if method not in ("chebyshev", "steps"):
+        raise ValueError(f"walk: method must be 'chebyshev' or 'steps', not {method!r}")
