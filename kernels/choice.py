@@ -33,7 +33,7 @@ def choose(operation: str, asked: str, candidates: Mapping[str, str | None]) -> 
         if (reason := candidates[asked]) is not None:
             raise Unavailable(f"{operation}: implementation {asked!r} was asked for but {reason}")
         return asked
-    passed_over = []
+    passed_over: list[str] = []
     for name, reason in candidates.items():
         if reason is None:
             _say(operation, name, passed_over)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc  # type: ignore[import-untyped]
+from numcodecs import blosc
 
 Encoding = Literal["uint10", "uint8", "uint12", "float16"]
 """How a value in [0, 1] is stored; the first is the default: at stride 8 about 270 times smaller than full-size
