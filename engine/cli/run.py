@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.logging import RichHandler
-
 from camshaft.engine.pipeline.plan import plan
 from camshaft.engine.pipeline.recipe import LoadedRecipe, load
 from camshaft.engine.pipeline.run import RunResult, data_of_run, run
@@ -21,7 +19,7 @@ def run_command(recipe: Path, overrides: Sequence[str], out: Path | None, *, ver
     """Run a recipe, then print the table of its figures and the path of its report."""
     ranks = Ranks.from_environment()
     console = Console(enabled=ranks.is_first)
-    set_up_logging(enabled=ranks.is_first, verbose=verbose)
+    set_up_logging(console, verbose=verbose)
     loaded = load(recipe, overrides)
     folder = out or RUNS / loaded.recipe.name
     console.line(f"{loaded.recipe.name}: {len(loaded.recipe.stages)} stages, in {folder}")
@@ -52,16 +50,22 @@ def report_command(folder: Path, images: int) -> int:
     return 0
 
 
-def set_up_logging(*, enabled: bool, verbose: bool) -> None:
+def set_up_logging(console: Console, *, verbose: bool) -> None:
     """Show camshaft's own lines of information and everybody's warnings; with `verbose`, everybody's information."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[
-            RichHandler(show_time=False, show_path=False, show_level=False) if enabled else logging.NullHandler()
-        ],
-    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[_ConsoleHandler(console)])
     logging.getLogger("camshaft").setLevel(logging.INFO)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Log lines between lines of progress, each whole."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        self._console.line(prefix + self.format(record))
 
 
 def _conclude(loaded: LoadedRecipe, result: RunResult, console: Console) -> None:

@@ -1,5 +1,6 @@
 """What a run would do, and what would stop it, without doing it."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,11 +58,16 @@ def check_stages(loaded: LoadedRecipe, data: DataSet, ranks: Ranks) -> None:
         RecipeError: what would, a line a stage.
     """
     problems = []
-    for stage in loaded.recipe.stages:
-        try:
-            stage.check(data.classes, loaded.base, ranks)
-        except CamshaftError as error:
-            problems.append(f"stages.{stage.id}: {error}")
+    kernels = logging.getLogger("camshaft.kernels")
+    kernels.disabled = True  # networks are built without memory: which twins that takes says nothing about the run
+    try:
+        for stage in loaded.recipe.stages:
+            try:
+                stage.check(data.classes, loaded.base, ranks)
+            except CamshaftError as error:
+                problems.append(f"stages.{stage.id}: {error}")
+    finally:
+        kernels.disabled = False
     if problems:
         raise RecipeError(report(loaded.origin, problems))
 

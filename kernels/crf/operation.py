@@ -1,0 +1,143 @@
+"""The dense CRF's public functions: they check, pick an implementation, and hand many images to many threads."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camshaft.kernels.choice import choose
+from camshaft.kernels.crf import inputs, mean_field, peer, plain, reference
+from camshaft.kernels.crf.parameters import Parameters
+
+Implementation = Literal["auto", "numba", "pydensecrf", "reference"]
+
+
+def crf(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    *,
+    iterations: int = 10,
+    gaussian_sxy: float = 3.0,
+    gaussian_compat: float = 3.0,
+    bilateral_sxy: float = 80.0,
+    bilateral_srgb: float = 13.0,
+    bilateral_compat: float = 10.0,
+    clip: float = 1e-5,
+    implementation: Implementation = "auto",
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Refine per-pixel probabilities with a fully connected CRF (Krähenbühl and Koltun, NIPS 2011).
+
+    Mean-field inference with a Gaussian (smoothness) and a bilateral (appearance) kernel, Potts compatibility and
+    symmetric normalisation, equal to pydensecrf's. Safe to call from several threads at once.
+
+    Args:
+        image: uint8 (H, W, 3).
+        probabilities: float32 (L, H, W), or (U, L, H, W) for several unaries of one image, which then share the
+            lattice; at least two labels; they need not sum to one.
+        iterations: mean-field steps.
+        gaussian_sxy: standard deviation of the smoothness kernel, in pixels.
+        gaussian_compat: its weight.
+        bilateral_sxy: standard deviation of the appearance kernel in space, in pixels.
+        bilateral_srgb: its standard deviation in colour, in steps of 0..255.
+        bilateral_compat: its weight.
+        clip: probabilities are clipped to [clip, 1] before the logarithm, and not normalised again.
+        implementation: "numba"; "pydensecrf" (must be installed); "reference" (slow); or "auto", the first of them.
+        threads: how many threads share the image ("numba" only); None for all of the process's cores. What they add
+            up comes in another order then, so that results differ by rounding.
+
+    Returns:
+        Q, float32, of the probabilities' shape; sums to one over the labels.
+
+    Raises:
+        ValueError: a wrong shape, dtype or range, or an implementation that can't run here.
+    """
+    parameters = Parameters(
+        iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
+    )
+    return infer(image, probabilities, parameters, implementation, thread_count(threads))
+
+
+def crf_many(
+    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    *,
+    iterations: int = 10,
+    gaussian_sxy: float = 3.0,
+    gaussian_compat: float = 3.0,
+    bilateral_sxy: float = 80.0,
+    bilateral_srgb: float = 13.0,
+    bilateral_compat: float = 10.0,
+    clip: float = 1e-5,
+    implementation: Implementation = "auto",
+    threads: int | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield `crf` of every (image, probabilities), in order, one image a thread.
+
+    Items are drawn as results are taken: at most 2 * threads images are in memory. Arguments and errors as for `crf`.
+    """
+    parameters = Parameters(
+        iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
+    )
+    return _in_order(items, parameters, implementation, thread_count(threads))
+
+
+def _in_order(
+    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    parameters: Parameters,
+    implementation: Implementation,
+    threads: int,
+) -> Iterator[NDArray[np.float32]]:
+    with ThreadPoolExecutor(threads, "crf") as pool:
+        waiting: deque[Future[NDArray[np.float32]]] = deque()
+        try:
+            for image, probabilities in items:
+                waiting.append(pool.submit(infer, image, probabilities, parameters, implementation, 1))
+                if len(waiting) == 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # an error, or a caller that stops early, must not wait for images nobody will take
+            for future in waiting:
+                future.cancel()
+
+
+def infer(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    parameters: Parameters,
+    implementation: Implementation,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Check the arrays, choose the implementation and run it; arguments as for `crf`."""
+    inputs.check(image, probabilities)
+    name = choose("crf", implementation, {"numba": None, "pydensecrf": peer.missing(), "reference": None})
+    height, width = image.shape[:2]
+    unaries = probabilities.reshape(-1, probabilities.shape[-3], height, width)
+    if name == "numba":
+        twin = choose("crf by numba", "auto", {"fused": mean_field.unfit(height, width, parameters), "straight": None})
+        if twin == "fused":
+            q = mean_field.mean_field(image, unaries, parameters, threads)
+        else:
+            q = plain.mean_field(image, unaries, parameters)
+    elif name == "pydensecrf":
+        q = np.stack([peer.mean_field(image, unary, parameters) for unary in unaries])
+    else:
+        q = np.stack([reference.mean_field(image, unary, parameters) for unary in unaries]).astype(np.float32)
+    return q.reshape(probabilities.shape)
+
+
+def thread_count(threads: int | None) -> int:
+    """Return the number of threads asked for, or the process's cores.
+
+    Raises:
+        ValueError: less than one.
+    """
+    if threads is None:
+        return len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise ValueError(f"crf: threads must be at least 1, not {threads}")
+    return threads

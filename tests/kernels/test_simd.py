@@ -1,0 +1,100 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from camshaft.kernels import simd
+from camshaft.kernels.compiled import compiled
+
+WIDTHS = pytest.mark.parametrize("width", [1, 4, 8, 16])
+FOUR = simd.Lanes(4)
+
+
+@compiled()
+def apply_exp(lanes: Any, source: Any, target: Any) -> None:
+    for i in range(0, len(source), lanes.width):
+        simd.store(target, i, simd.exp(simd.load(source, i, lanes)))
+
+
+@compiled()
+def apply_log(lanes: Any, source: Any, target: Any) -> None:
+    for i in range(0, len(source), lanes.width):
+        simd.store(target, i, simd.log(simd.load(source, i, lanes)))
+
+
+@compiled()
+def arithmetic(lanes: Any, a: Any, b: Any, target: Any) -> None:
+    x, y = simd.load(a, 0, lanes), simd.load(b, 0, lanes)
+    simd.store(target, 0, (x - np.float32(2) * y) / (np.float32(3) + x * y) + simd.maximum(x, y) * simd.minimum(x, y))
+    simd.add_to(target, 0, simd.broadcast(np.float32(1), lanes))
+
+
+@compiled()
+def within_fours(lanes: Any, source: Any, sums: Any, largest: Any, repeated: Any) -> None:
+    vector = simd.load(source, 0, lanes)
+    simd.store(sums, 0, simd.sum_among(vector, FOUR))
+    simd.store(largest, 0, simd.max_among(vector, FOUR))
+    simd.store(repeated, 0, simd.load_repeated(source, 2, FOUR, lanes))
+
+
+@compiled()
+def move(source: Any, target: Any) -> None:
+    for i in range(len(source)):
+        simd.poke(target, len(source) - 1 - i, simd.peek(source, i))
+
+
+def values(seed: int, size: int = 16) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(seed).uniform(0.5, 2, size).astype(np.float32)
+
+
+@WIDTHS
+def test_exp_within_its_bound(width: int) -> None:
+    x = np.linspace(-59.9, 80, 1 << 14).astype(np.float32)
+    result = np.full_like(x, np.nan)
+    apply_exp(simd.Lanes(width), x, result)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(result - exact) <= exact * (2.0**-22 + 2.0**-23 * np.abs(x))).all()
+
+
+def test_exp_is_zero_far_down_and_finite_far_up() -> None:
+    x = np.array([-1e30, -1000, -60.1, 0, 81, 1000, 1e30, -0.0], np.float32)
+    result = np.full_like(x, np.nan)
+    apply_exp(FOUR, x, result)
+    assert (result[:3] == 0).all()
+    np.testing.assert_allclose(result[[3, 7]], 1, rtol=2e-7)
+    assert np.isfinite(result).all()
+    assert (result[4:7] == result[4]).all()
+
+
+@WIDTHS
+def test_log_of_normal_numbers(width: int) -> None:
+    x = np.geomspace(1e-30, 1e30, 1 << 14).astype(np.float32)
+    result = np.full_like(x, np.nan)
+    apply_log(simd.Lanes(width), x, result)
+    np.testing.assert_allclose(result, np.log(x.astype(np.float64)), rtol=1e-6, atol=2e-7)
+
+
+@WIDTHS
+def test_arithmetic_is_numpys(width: int) -> None:
+    a, b, target = values(1, width), values(2, width), np.full(width, np.nan, np.float32)
+    arithmetic(simd.Lanes(width), a, b, target)
+    np.testing.assert_allclose(target, (a - 2 * b) / (3 + a * b) + np.maximum(a, b) * np.minimum(a, b) + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_groups_of_four_lanes(width: int) -> None:
+    source = values(3)
+    sums, largest, repeated = (np.full(width, np.nan, np.float32) for _ in range(3))
+    within_fours(simd.Lanes(width), source, sums, largest, repeated)
+    fours = source[:width].reshape(-1, 4)
+    np.testing.assert_allclose(sums, np.repeat(fours.sum(1), 4), rtol=1e-6)
+    np.testing.assert_array_equal(largest, np.repeat(fours.max(1), 4))
+    np.testing.assert_array_equal(repeated, np.repeat(source[2 : 2 + width // 4], 4))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])
+def test_peek_and_poke_any_type(dtype: type[np.generic]) -> None:
+    source = np.arange(5).astype(dtype)
+    target = np.zeros_like(source)
+    move(source, target)
+    np.testing.assert_array_equal(target, source[::-1])
