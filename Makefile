@@ -34,10 +34,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: setup.py constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV): PyTorch, DeepSpeed and what else camshaft needs (a minute or more)"
 	$(INSTALL) --editable '.[weights]'
 	touch $@
 
 $(VENV)/.test: setup.py constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) with what the tests need (a few minutes)"
 	$(INSTALL) --editable '.[weights,test,lint]'
 	touch $@ $(VENV)/.demo
 

@@ -52,7 +52,8 @@ def report_command(folder: Path, images: int) -> int:
 
 def set_up_logging(console: Console, *, verbose: bool) -> None:
     """Show camshaft's own lines of information and everybody's warnings; with `verbose`, everybody's information."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[_ConsoleHandler(console)])
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[_ConsoleHandler(console)])
     logging.getLogger("camshaft").setLevel(logging.INFO)
 
 

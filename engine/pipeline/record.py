@@ -15,6 +15,7 @@ from camshaft.engine.pipeline import fingerprint
 from camshaft.engine.runtime.files import write_json
 
 FILE = "stage.json"
+RESULT_SUFFIXES = (".safetensors", ".json")
 RECORDED_PACKAGES = ("torch", "deepspeed", "numpy", "numba", "zarr", "Pillow")
 
 
@@ -39,8 +40,11 @@ def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a stage: add the sizes of the files in its folder, write stage.json, and return what it holds."""
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    """Complete a stage: add the sizes of its results' files, write stage.json, and return what it holds.
+
+    Stores in folders have manifests of their own, and logs may be moved away.
+    """
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix in RESULT_SUFFIXES}
     files.pop(FILE, None)
     values = {**as_json(record), "files": files}
     write_json(folder / FILE, values)
