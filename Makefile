@@ -8,11 +8,11 @@ export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(BIN)/python -m pip install --quiet --no-warn-script-location --constraint constraints.txt
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check clean
 
 demo: $(VENV)/.demo
 ifdef DATA
-	$(BIN)/camshaft run recipes/demo_voc.yaml data.root='$(abspath $(DATA))'
+	$(BIN)/camshaft run recipes/demo_voc.yaml data.root="$$(cd "$(DATA)" && pwd)"
 else
 	$(BIN)/camshaft run recipes/demo.yaml
 endif

@@ -1,4 +1,4 @@
-"""`camshaft doctor`: what this machine has, and what will run on it."""
+"""`camshaft doctor`: what this machine has, and what is missing."""
 
 import os
 import shutil
@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from camshaft.engine.pipeline.record import processor
 from camshaft.engine.runtime.console import Console
-from camshaft.engine.runtime.devices import device_name, select_device
+from camshaft.engine.runtime.devices import device_name, processor_name, select_device
 from camshaft.engine.runtime.precision import resolve
 
 REQUIRED = ("torch", "deepspeed", "numpy", "numba", "zarr", "pydantic", "Pillow")
@@ -28,7 +27,7 @@ def doctor_command() -> int:
     device = select_device()
     arithmetic, reason = resolve("auto", device)
     table.add_row("Python", sys.version.split()[0])
-    table.add_row("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores for this process")
+    table.add_row("processor", f"{processor_name()}, {len(os.sched_getaffinity(0))} cores for this process")
     table.add_row("device", device_name(device))
     table.add_row("precision", f"{arithmetic} ({reason})")
     table.add_row("CUDA", torch.version.cuda or "this torch is a CPU build")

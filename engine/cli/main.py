@@ -7,6 +7,7 @@ from pathlib import Path
 
 import camshaft
 from camshaft.engine.errors import CamshaftError
+from camshaft.kernels.choice import Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CamshaftError as error:
         print(f"camshaft: {error}", file=sys.stderr)  # noqa: T201 - the command line's own output
         return error.exit_code
+    except Unavailable as error:  # a recipe asked for an implementation by name
+        print(f"camshaft: {error}", file=sys.stderr)  # noqa: T201 - the command line's own output
+        return CamshaftError.exit_code
     except BrokenPipeError:  # the reader of the output has gone, as in `camshaft show … | head`
         sys.stderr.close()
         return 0
@@ -64,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--images", type=int, default=12, metavar="N", help="images in the gallery (default: 12)")
     report.set_defaults(command=_report)
 
-    doctor = commands.add_parser("doctor", help="say what this machine has, and which twin of each operation will run")
+    doctor = commands.add_parser("doctor", help="say what this machine has and what is missing")
     doctor.set_defaults(command=_doctor)
     return root
 

@@ -1,14 +1,17 @@
 """`camshaft run` and `camshaft report`: a recipe from tags to masks, its table of figures and its report."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from camshaft.engine.pipeline import fingerprint
 from camshaft.engine.pipeline.plan import plan
 from camshaft.engine.pipeline.recipe import LoadedRecipe, load
-from camshaft.engine.pipeline.run import RunResult, data_of_run, run
+from camshaft.engine.pipeline.run import RUN_FILE, RunResult, data_of_run, run
 from camshaft.engine.report import summary_table, write_report
 from camshaft.engine.runtime.console import Console
+from camshaft.engine.runtime.files import write_bytes
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag, stopping_on_signals
 
@@ -71,9 +74,12 @@ class _ConsoleHandler(logging.Handler):
 
 def _conclude(loaded: LoadedRecipe, result: RunResult, console: Console) -> None:
     report = result.folder / "report" / "index.html"
-    if result.ran or not report.exists():
+    digest = fingerprint.of_value(json.loads((result.folder / RUN_FILE).read_text(encoding="utf-8"))["stages"])
+    shown = result.folder / "report" / "stages.sha256"
+    if not report.exists() or not shown.exists() or shown.read_text(encoding="ascii").strip() != digest:
         report = write_report(result.folder, result.data)
-    else:
+        write_bytes(shown, f"{digest}\n".encode())
+    if not result.ran:
         console.line(f"{loaded.recipe.name}: nothing to do, all {len(result.complete_before)} stages are complete")
     console.show(summary_table(result.folder))
     console.line(f"report: {report}")

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from camshaft.engine.errors import DataError
 from camshaft.engine.runtime.seeds import derive
+from camshaft.engine.stores import voc_palette
 
 T = TypeVar("T", bound=Hashable)
-
-VOID = 255
-"""Mask value of pixels that belong to no class and to no background: ignored by losses and by evaluation."""
 
 SPLITS = ("train", "val")
 """The roles that a data set's images are split into; its settings say which images play which role."""
@@ -106,23 +104,34 @@ class DataSet(ABC):
 
     @abstractmethod
     def has_masks(self, split: str) -> bool:
-        """True if the split's images have masks (the inspection finds those that lack one)."""
+        """True if any image of the split has a mask (the inspection finds those that lack one)."""
 
     @abstractmethod
     def has_saliency(self, split: str) -> bool:
-        """True if the split's images have saliency maps (the inspection finds those that lack one)."""
+        """True if any image of the split has a saliency map (the inspection finds those that lack one)."""
 
     @abstractmethod
-    def fingerprint(self, split: str) -> str:
-        """A hexadecimal SHA-256 that changes when the split's ids, tags or files do; cheap: no file is read."""
+    def fingerprint(self, split: str, *, masks: bool = False, saliency: bool = False) -> str:
+        """A hexadecimal SHA-256 that changes when the classes or the split's ids, tags or images do.
+
+        It is cheap: no file is read.
+
+        Args:
+            split: of which images.
+            masks: whether it also changes when the masks, or what their values mean, do.
+            saliency: whether it also changes when the saliency maps do.
+
+        Raises:
+            DataError: the data set has no such split.
+        """
 
     def check(self, image_id: str, *, masks: bool, saliency: bool) -> "Checked":
-        """Read all files of one image to their last byte.
+        """Read the files of one image to their last byte.
 
         Args:
             image_id: which image.
-            masks: it must have a mask.
-            saliency: it must have a saliency map.
+            masks: it must have a mask, which is read too; else its mask is left alone.
+            saliency: the same of its saliency map.
         """
         try:
             height, width, _ = self.image(image_id).shape
@@ -131,8 +140,8 @@ class DataSet(ABC):
         problems = []
         for read, needed, what in ((self.mask, masks, "mask"), (self.saliency, saliency, "saliency map")):
             try:
-                if read(image_id) is None and needed:
-                    problems.append(f"{self.name}: image {image_id!r} has no {what}, but others of its split have")
+                if needed and read(image_id) is None:
+                    problems.append(f"{self.name}: image {image_id!r} has no {what}")
             except DataError as error:
                 problems.append(str(error))
         return Checked((height, width), None, tuple(problems))
@@ -148,16 +157,6 @@ class Checked:
     """Why the image can't be read, or None."""
     problems: tuple[str, ...]
     """What is wrong with its mask and saliency map, one line each."""
-
-
-def voc_palette() -> NDArray[np.uint8]:
-    """PASCAL VOC's colour map, (256, 3): the bits of the index dealt out to the channels, high bits first."""
-    index = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return colours
 
 
 def repetitions(values: Iterable[T]) -> list[T]:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from camshaft.engine.data.dataset import VOID, Checked, DataSet, balanced_subset, digest, repetitions
+from camshaft.engine.data.dataset import Checked, DataSet, balanced_subset, digest, repetitions
 from camshaft.engine.data.images import (
     IMAGE_SUFFIXES,
     read_image,
@@ -20,6 +20,7 @@ from camshaft.engine.data.images import (
 )
 from camshaft.engine.errors import DataError, ImageError
 from camshaft.engine.recipe.settings import Settings
+from camshaft.engine.stores import VOID
 
 MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")
 SALIENCY_SUFFIXES = IMAGE_SUFFIXES
@@ -65,6 +66,18 @@ class FileSettings(Settings):
         if not root.is_dir():
             raise DataError(f"{root}: there is no such folder (data.root)")
         return root
+
+
+def below(root: Path, relative: str, key: str) -> Path:
+    """The file or folder `relative` of the data set in `root`.
+
+    Raises:
+        DataError: it would leave `root` (links in it may lead elsewhere); names the settings' key `data.<key>`.
+    """
+    path = PurePath(relative)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{root}: {relative!r} leaves the data set's folder; it must be a path inside it (data.{key})")
+    return root / path
 
 
 class Folder:
@@ -194,16 +207,17 @@ class FileDataSet(DataSet):
         """See `DataSet.has_saliency`."""
         return self._saliency is not None and any(image_id in self._saliency for image_id in self.ids(split))
 
-    def fingerprint(self, split: str) -> str:
+    def fingerprint(self, split: str, *, masks: bool = False, saliency: bool = False) -> str:
         """See `DataSet.fingerprint`: ids, tags, and each file's name, size and time of change."""
         ids, tags = self._split(split)
-        parts: list[str | bytes] = ["\n".join(self.classes), repr(self.file_values), self._class_of.tobytes()]
-        parts.append(tags.tobytes())
-        for image_id in ids:
-            parts.append(image_id)
-            for folder in (self._images, self._masks, self._saliency):
-                path = folder.file(image_id) if folder is not None else None
-                parts.append("" if path is None else _state_of(path))
+        parts: list[str | bytes] = ["\n".join(self.classes), tags.tobytes(), *ids]
+        if masks:
+            parts += [repr(self.file_values), self._class_of.tobytes()]
+        wanted = {"images": self._images, "masks": self._masks if masks else None}
+        wanted["saliency"] = self._saliency if saliency else None
+        for kind, folder in wanted.items():
+            if folder is not None:
+                parts += [kind, *(_state_of(folder.file(image_id)) for image_id in ids)]
         return digest(parts)
 
     def check(self, image_id: str, *, masks: bool, saliency: bool) -> Checked:
@@ -213,10 +227,14 @@ class FileDataSet(DataSet):
         except DataError as error:
             return Checked(None, str(error), ())
         problems = []
-        for read, folder, needed in ((self.mask, self._masks, masks), (self.saliency, self._saliency, saliency)):
+        for read, folder, needed, what in (
+            (self.mask, self._masks, masks, "mask"),
+            (self.saliency, self._saliency, saliency, "saliency map"),
+        ):
             try:
-                if read(image_id) is None and needed and folder is not None:
-                    problems.append(f"{folder.path}: holds no file of {image_id!r}, but of other images of its split")
+                if needed and read(image_id) is None:
+                    place = self.name if folder is None else folder.path
+                    problems.append(f"{place}: there is no {what} of image {image_id!r}")
             except DataError as error:
                 problems.append(str(error))
         return Checked(size, None, tuple(problems))
@@ -269,7 +287,9 @@ def _limited(
     return tuple(ids[index] for index in chosen), tags[chosen]
 
 
-def _state_of(path: Path) -> str:
+def _state_of(path: Path | None) -> str:
+    if path is None:
+        return ""
     try:
         state = path.stat()
     except OSError:

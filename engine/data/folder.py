@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from camshaft.engine.data.filesets import MASK_SUFFIXES, SALIENCY_SUFFIXES, FileDataSet, FileSettings, Folder
+from camshaft.engine.data.filesets import MASK_SUFFIXES, SALIENCY_SUFFIXES, FileDataSet, FileSettings, Folder, below
 from camshaft.engine.data.images import IMAGE_SUFFIXES
 from camshaft.engine.data.lists import read_ids
 from camshaft.engine.data.tags import TagTable, read_csv_tags
@@ -28,6 +28,15 @@ class FolderSettings(FileSettings):
     split_seed: int = 0
     """Seed of that drawing."""
 
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        # Values that are the defaults say nothing: a recipe written out in full states them beside a list.
+        fields = type(self).model_fields
+        stated = [name for name in ("val_fraction", "split_seed") if getattr(self, name) != fields[name].default]
+        if self.val_list is not None and stated:
+            raise ValueError(f"{' and '.join(stated)} can't be used with val_list, which says what is held out")
+        return self
+
 
 def open_folder(settings: FolderSettings, base: Path) -> FileDataSet:
     """Open a user's own data.
@@ -43,7 +52,7 @@ def open_folder(settings: FolderSettings, base: Path) -> FileDataSet:
     images = Folder(root / "images", IMAGE_SUFFIXES)
     if not images.ids:
         raise DataError(f"{images.path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    table = read_csv_tags(root / settings.tags, settings.classes)
+    table = read_csv_tags(below(root, settings.tags, "tags"), settings.classes)
     _check_pairs(table, images)
     if not table.classes:
         raise DataError(f"{table.source}: names no class")
@@ -80,7 +89,7 @@ def _held_out(settings: FolderSettings, root: Path, ids: Sequence[str]) -> set[s
     if settings.val_list is None:
         order = sorted(ids, key=lambda image_id: derive("split", settings.split_seed, image_id))
         return set(order[: round(settings.val_fraction * len(ids))])
-    path = root / settings.val_list
+    path = below(root, settings.val_list, "val_list")
     listed = read_ids(path)
     known = set(ids)
     for image_id, line in listed.items():

@@ -3,7 +3,7 @@
 `look` reads a rank's part of the files; `conclude` turns the findings of all ranks into an `Inspection` or an error.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,18 +93,23 @@ def inspect(
     dataset: DataSet,
     splits: Sequence[str],
     *,
+    masks: Collection[str] = (),
+    saliency: Collection[str] = (),
     on_corrupt: OnCorrupt = "fail",
     progress: Progress | None = None,
     workers: int = 2,
 ) -> Inspection:
-    """Read all files of these splits, in one process: `look` and `conclude`."""
-    return conclude(dataset, splits, look(dataset, splits, progress=progress, workers=workers), on_corrupt=on_corrupt)
+    """Read all files of these splits that are asked for, in one process: `look` and `conclude`."""
+    findings = look(dataset, splits, masks=masks, saliency=saliency, progress=progress, workers=workers)
+    return conclude(dataset, splits, findings, on_corrupt=on_corrupt)
 
 
 def look(
     dataset: DataSet,
     splits: Sequence[str],
     *,
+    masks: Collection[str] = (),
+    saliency: Collection[str] = (),
     progress: Progress | None = None,
     workers: int = 2,
     rank: int = 0,
@@ -115,17 +120,18 @@ def look(
     Args:
         dataset: which data.
         splits: which of its splits.
+        masks: those of them whose masks will be used: every image must have one. Masks of others are not opened.
+        saliency: the same of saliency maps.
         progress: told now and then how far it is.
         workers: threads.
         rank: this process among `world_size`.
         world_size: processes that share the images.
     """
-    needs = {split: (dataset.has_masks(split), dataset.has_saliency(split)) for split in splits}
     images = [(split, image_id) for split in splits for image_id in dataset.ids(split)][rank::world_size]
 
     def examine(chunk: Sequence[tuple[str, str]]) -> list[Finding]:
         return [
-            Finding(split, one, dataset.check(one, masks=needs[split][0], saliency=needs[split][1]))
+            Finding(split, one, dataset.check(one, masks=split in masks, saliency=split in saliency))
             for split, one in chunk
         ]
 

@@ -1,8 +1,9 @@
-"""Lists of ids, and ids that can't leave their folder."""
+"""Lists of ids."""
 
 from pathlib import Path
 
 from camshaft.engine.errors import DataError
+from camshaft.engine.stores.names import check_id
 
 
 def read_text(path: Path) -> str:
@@ -30,7 +31,7 @@ def read_ids(path: Path) -> dict[str, int]:
         image_id = line.strip()
         if not image_id:
             continue
-        check_id(image_id, f"{path}, line {number}")
+        check_id(image_id, f"{path}, line {number}", DataError)
         if image_id in line_of:
             raise DataError(f"{path}, line {number}: id {image_id!r} stands in line {line_of[image_id]} already")
         line_of[image_id] = number
@@ -39,30 +40,13 @@ def read_ids(path: Path) -> dict[str, int]:
     return line_of
 
 
-def check_id(image_id: str, where: str) -> None:
-    """Refuse an id that is not a plain file name without suffix, so that no path built from it leaves its folder.
-
-    Raises:
-        DataError: names `where`, the id and what an id is.
-    """
-    if (
-        not image_id
-        or image_id != image_id.strip()
-        or image_id.startswith(".")
-        or any(character in "/\\:" or not character.isprintable() for character in image_id)
-    ):
-        raise DataError(f"{where}: {image_id!r} is not an id: an image's file name without folder and suffix")
-    if len(image_id.encode()) > 200:
-        raise DataError(f"{where}: id {image_id[:40]!r}… is longer than 200 bytes")
-
-
 def named_list(folder: Path, name: str) -> Path:
     """The file of the list `name` in `folder`; "train" is train.txt.
 
     Raises:
         DataError: the name leaves the folder, or there is no such list (the message names those that there are).
     """
-    check_id(name.removesuffix(".txt"), f"{folder}: list {name!r}")
+    check_id(name.removesuffix(".txt"), f"{folder}: list {name!r}", DataError)
     path = folder / f"{name.removesuffix('.txt')}.txt"
     if not path.is_file():
         others = ", ".join(sorted(other.stem for other in folder.glob("*.txt"))) or "no lists"

@@ -98,8 +98,8 @@ class Scenes(DataSet):
         """See `DataSet.has_saliency`."""
         return bool(self._scenes(split))
 
-    def fingerprint(self, split: str) -> str:
-        """See `DataSet.fingerprint`."""
+    def fingerprint(self, split: str, *, masks: bool = False, saliency: bool = False) -> str:  # noqa: ARG002
+        """See `DataSet.fingerprint`: masks and saliency maps follow from the same few numbers as the images."""
         settings = self._settings
         parts = (REVISION, settings.seed, settings.height, settings.width, split, len(self._scenes(split)))
         return digest(map(str, parts))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from camshaft.engine.data.dataset import repetitions, tag_matrix
 from camshaft.engine.data.images import IMAGE_SUFFIXES
-from camshaft.engine.data.lists import check_id, read_text
+from camshaft.engine.data.lists import read_text
 from camshaft.engine.errors import DataError
+from camshaft.engine.stores.names import check_id
 
 SEPARATOR = ";"
 
@@ -75,7 +76,7 @@ def read_csv_tags(path: Path, classes: Sequence[str] | None = None) -> TagTable:
     for number, row in rows:
         place = f"{path}, line {number}"
         image_id = _without_suffix(row[0].strip())
-        check_id(image_id, place)
+        check_id(image_id, place, DataError)
         if image_id in present:
             raise DataError(f"{place}: image {image_id!r} has its tags in {where[image_id].rsplit(', ', 1)[1]} already")
         present[image_id] = _names(row[1], classes, place) if as_names else _flags(row[1:], header[1:], place)
@@ -163,7 +164,7 @@ def read_array_tags(path: Path, classes: Sequence[str]) -> TagTable:
         raise DataError(f"{path}: can't be read as NumPy arrays: {error}") from error
     ids, tags, names = _array_columns(arrays, classes, path)
     for image_id in ids:
-        check_id(image_id, str(path))
+        check_id(image_id, str(path), DataError)
     if again := repetitions(ids):
         raise DataError(f"{path}: image {again[0]!r} has tags twice")
     present = {

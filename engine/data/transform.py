@@ -10,7 +10,7 @@ from PIL import Image
 from camshaft.engine.data.augment import Drawn, Interpolation
 from camshaft.engine.data.batch import Normalization
 from camshaft.engine.data.colour import adjust
-from camshaft.engine.data.dataset import VOID
+from camshaft.engine.stores import VOID
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,

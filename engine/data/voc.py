@@ -10,6 +10,7 @@ from camshaft.engine.data.filesets import (
     FileDataSet,
     FileSettings,
     Folder,
+    below,
 )
 from camshaft.engine.data.images import IMAGE_SUFFIXES
 from camshaft.engine.data.lists import named_list, read_ids
@@ -80,14 +81,20 @@ def open_voc(settings: VocSettings, base: Path) -> FileDataSet:
         settings,
         images=images,
         masks=Folder(masks, MASK_SUFFIXES) if masks.is_dir() else None,
-        saliency=Folder(root / settings.saliency, SALIENCY_SUFFIXES) if settings.saliency is not None else None,
+        saliency=_saliency(settings, root),
         default_values=_voc_values(classes),
     )
 
 
+def _saliency(settings: VocSettings, root: Path) -> Folder | None:
+    if settings.saliency is None:
+        return None
+    return Folder(below(root, settings.saliency, "saliency"), SALIENCY_SUFFIXES)
+
+
 def _tags(settings: VocSettings, root: Path, ids: list[str]) -> TagTable:
     if settings.tags != "auto":
-        path = root / settings.tags
+        path = below(root, settings.tags, "tags")
     else:
         path = root / TAGS_FILE if (root / TAGS_FILE).is_file() else root / "Annotations"
         if not path.exists():

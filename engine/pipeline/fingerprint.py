@@ -3,34 +3,64 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import camshaft.engine.stages
+from camshaft.engine.data import DataSet
+from camshaft.engine.data.dataset import SPLITS
 from camshaft.engine.pipeline.recipe import Recipe
+from camshaft.engine.runtime.files import sha256_of
+from camshaft.engine.runtime.precision import Arithmetic
 from camshaft.engine.stages.stage import Stage
 
 
-def of_stage(stage: Stage, inputs: Mapping[str, str], data: str, recipe: Recipe) -> str:
+def of_stage(
+    stage: Stage, inputs: Mapping[str, str], recipe: Recipe, data: DataSet, base: Path, arithmetic: Arithmetic
+) -> str:
     """The hexadecimal fingerprint of a stage.
 
     Args:
         stage: its settings; fields that change only how it runs take no part.
         inputs: fingerprints of the stages that it names, by id.
-        data: the data set's fingerprint.
-        recipe: whose seed and precision all its stages share.
+        recipe: whose seed all its stages share.
+        data: of which the files count that the stage uses: its splits' images and tags, masks only where it reads them.
+        base: the folder from which a recipe's relative paths start.
+        arithmetic: what networks compute in.
+
+    Raises:
+        CamshaftError: a file from outside that the stage needs is not there.
     """
     return of_value(
         {
             "settings": stage.fingerprinted_settings(),
             "revision": stage.revision,
             "inputs": dict(sorted(inputs.items())),
-            "data": data,
+            "data": of_data(recipe, data, splits_of([stage]), masks=stage.mask_splits()),
+            "files": [sha256_of(path) for path in stage.external_files(base)],
             "seed": recipe.seed,
-            "precision": recipe.precision,
+            "arithmetic": arithmetic,
         }
     )
+
+
+def of_data(recipe: Recipe, data: DataSet, splits: Sequence[str], *, masks: Collection[str]) -> str:
+    """What results depend on of the data: classes, images and tags of these splits, masks where they are read, and what
+    is done about corrupt images."""
+    return of_value(
+        {
+            "classes": data.classes,
+            "splits": {split: data.fingerprint(split, masks=split in masks) for split in splits},
+            "on_corrupt": recipe.data.on_corrupt,
+        }
+    )
+
+
+def splits_of(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The splits that stages work on, in the data set's order."""
+    used = {split for stage in stages for split in (*stage.needed_splits(), *(stage.made_splits() or ()))}
+    return tuple(split for split in SPLITS if split in used)
 
 
 def of_value(value: Any) -> str:

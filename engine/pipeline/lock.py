@@ -14,10 +14,14 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the operating system frees it however the process ends.
 
     Raises:
-        CamshaftError: another process holds it.
+        CamshaftError: another process holds it, or the folder can't be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise CamshaftError(f"{folder}: no run can be kept here: {error.strerror}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

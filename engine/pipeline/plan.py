@@ -8,9 +8,10 @@ from typing import Literal
 from camshaft.engine.data import DataSet, open_data
 from camshaft.engine.errors import CamshaftError, RecipeError
 from camshaft.engine.pipeline import fingerprint, record
-from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, STAGES, data_fingerprint
+from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, STAGES
 from camshaft.engine.pipeline.recipe import LoadedRecipe
 from camshaft.engine.recipe.check import report
+from camshaft.engine.runtime.precision import resolve
 from camshaft.engine.runtime.ranks import Ranks
 
 State = Literal["complete", "begun", "to do"]
@@ -34,11 +35,12 @@ def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
     """
     data = open_data(loaded.recipe.data, loaded.base)
     check_stages(loaded, data, Ranks())
+    arithmetic, _ = resolve(loaded.recipe.precision)
     digests: dict[str, str] = {}
     planned = []
     for stage in loaded.recipe.ordered():
         inputs = {name: digests[name] for _, name, _ in stage.references()}
-        digest = fingerprint.of_stage(stage, inputs, data_fingerprint(loaded.recipe, data), loaded.recipe)
+        digest = fingerprint.of_stage(stage, inputs, loaded.recipe, data, loaded.base, arithmetic)
         digests[stage.id] = digest
         place = stage_folder(folder, stage.id, digest)
         planned.append(PlannedStage(stage.id, stage.kind, place, _state(place, digest)))

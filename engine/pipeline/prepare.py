@@ -1,15 +1,14 @@
 """The look at all data before the first stage: everything that is wrong with it is said before hours of work."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from camshaft.engine.data import DataSet, Inspection, SplitInspection, conclude, look, open_data
-from camshaft.engine.data.dataset import SPLITS
-from camshaft.engine.errors import CamshaftError, DataError
+from camshaft.engine.data import DataSet, Finding, Inspection, SplitInspection, conclude, look, open_data
+from camshaft.engine.errors import DataError
 from camshaft.engine.pipeline import fingerprint, record
 from camshaft.engine.pipeline.recipe import LoadedRecipe, Recipe
 from camshaft.engine.runtime.console import Console
@@ -44,41 +43,19 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
         DataError: something is wrong with the data, or a stage evaluates where there are no masks.
     """
     data = open_data(loaded.recipe.data, loaded.base)
-    splits = splits_of(loaded.recipe)
+    splits = fingerprint.splits_of(loaded.recipe.stages)
     _require_masks(loaded.recipe, data)
-    digest = data_fingerprint(loaded.recipe, data)
+    masks = {split for stage in loaded.recipe.stages for split in stage.mask_splits() if data.has_masks(split)}
+    digest = fingerprint.of_data(loaded.recipe, data, splits, masks=masks)
     folder = stages / f"data-{digest[:FOLDER_DIGITS]}"
     if ranks.agree(lambda: record.read(folder, digest)) is not None:
         inspection = Inspection.from_json(json.loads((folder / INSPECTION).read_text(encoding="utf-8")))
         console.line(f"data: complete ({_counts(inspection)})")
         return PreparedData(data, inspection, digest)
-    inspection = _looked_at(loaded.recipe, data, splits, ranks, console)
-    if ranks.is_first:
-        write_json(folder / INSPECTION, inspection.to_json())
-        figures = {split: _figures(found) for split, found in inspection.splits.items()}
-        record.write(
-            folder, {"id": "data", "kind": "data", "fingerprint": digest, "finished": now(), "figures": figures}
-        )
-    ranks.barrier()
+    inspection = _looked_at(loaded.recipe, data, splits, masks, ranks, console)
+    ranks.agree(lambda: _keep(folder, digest, inspection))
     console.line(f"data: {_counts(inspection)}")
     return PreparedData(data, inspection, digest)
-
-
-def data_fingerprint(recipe: Recipe, data: DataSet) -> str:
-    """What results depend on of the data: classes, images, tags, and what is done about corrupt images."""
-    return fingerprint.of_value(
-        {
-            "classes": data.classes,
-            "splits": {split: data.fingerprint(split) for split in splits_of(recipe)},
-            "on_corrupt": recipe.data.on_corrupt,
-        }
-    )
-
-
-def splits_of(recipe: Recipe) -> tuple[str, ...]:
-    """The splits that the recipe's stages work on: what is wrong with others is none of its business."""
-    used = {split for stage in recipe.stages for split in (*stage.needed_splits(), *(stage.made_splits() or ()))}
-    return tuple(split for split in SPLITS if split in used)
 
 
 def now() -> str:
@@ -86,23 +63,26 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _looked_at(recipe: Recipe, data: DataSet, splits: Sequence[str], ranks: Ranks, console: Console) -> Inspection:
+def _keep(folder: Path, digest: str, inspection: Inspection) -> None:
+    write_json(folder / INSPECTION, inspection.to_json())
+    figures = {split: _figures(found) for split, found in inspection.splits.items()}
+    record.write(folder, {"id": "data", "kind": "data", "fingerprint": digest, "finished": now(), "figures": figures})
+
+
+def _looked_at(
+    recipe: Recipe, data: DataSet, splits: Sequence[str], masks: Collection[str], ranks: Ranks, console: Console
+) -> Inspection:
     share = sum(len(data.ids(split)) for split in splits) // ranks.world_size
-    error: CamshaftError | None = None
-    found = []
-    try:
-        with console.progress("data", share, unit="images") as progress:
-            shown = 0
+    found: list[Finding] = []
+    with ranks.failing_together(), console.progress("data", share, unit="images") as progress:
+        shown = 0
 
-            def show(done: int, _total: int) -> None:
-                nonlocal shown
-                progress.advance(done - shown)
-                shown = done
+        def show(done: int, _total: int) -> None:
+            nonlocal shown
+            progress.advance(done - shown)
+            shown = done
 
-            found = look(data, splits, progress=show, rank=ranks.rank, world_size=ranks.world_size)
-    except CamshaftError as caught:
-        error = caught
-    ranks.raise_alike(error)
+        found = look(data, splits, masks=masks, progress=show, rank=ranks.rank, world_size=ranks.world_size)
     findings = [finding for part in ranks.gather(found) for finding in part]
     return conclude(data, splits, findings, on_corrupt=recipe.data.on_corrupt)
 
@@ -127,7 +107,7 @@ def _counts(inspection: Inspection) -> str:
 def _require_masks(recipe: Recipe, data: DataSet) -> None:
     for stage in recipe.stages:
         for split in stage.mask_splits():
-            if not data.has_masks(split):
+            if stage.requires_masks() and not data.has_masks(split):
                 raise DataError(
                     f"stages.{stage.id}: evaluates on {split}, but {data.name} has no masks for it; "
                     "remove the stage from the recipe, or give the data masks"

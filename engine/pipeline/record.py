@@ -12,9 +12,11 @@ import numpy as np
 import camshaft
 from camshaft.engine.errors import StoreError
 from camshaft.engine.pipeline import fingerprint
+from camshaft.engine.runtime.devices import processor_name
 from camshaft.engine.runtime.files import write_json
+from camshaft.engine.stores.manifest import STAGE_FILE
 
-FILE = "stage.json"
+FILE = STAGE_FILE
 RESULT_SUFFIXES = (".safetensors", ".json")
 RECORDED_PACKAGES = ("torch", "deepspeed", "numpy", "numba", "zarr", "Pillow")
 
@@ -29,7 +31,7 @@ def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
         record = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
-    if not isinstance(record, dict) or record.get("fingerprint") != expected:
+    if not isinstance(record, dict) or record.get("fingerprint") != expected or "files" not in record:
         return None
     for name, size in record["files"].items():
         path = folder / name
@@ -63,19 +65,8 @@ def environment() -> dict[str, Any]:
         "code": {"version": camshaft.__version__, "digest": fingerprint.of_code()},
         "packages": versions,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
+        "machine": f"{platform.system()} {platform.machine()}, {processor_name()}",
     }
-
-
-def processor() -> str:
-    """The processor's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor"
-    )
 
 
 def as_json(value: Any) -> Any:

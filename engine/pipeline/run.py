@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.devices import device_name, select_device
 from camshaft.engine.runtime.files import remove_leftovers, write_bytes, write_json
 from camshaft.engine.runtime.memory import PeakMemory
-from camshaft.engine.runtime.precision import resolve
+from camshaft.engine.runtime.precision import Arithmetic, resolve
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
 from camshaft.engine.stages.stage import Stage, StageContext, StageOutput
@@ -51,12 +52,16 @@ class _Run:
     console: Console
     stop: StopFlag
     threads: int
+    device: torch.device
+    arithmetic: Arithmetic
+    arithmetic_reason: str
     outputs: dict[str, StageOutput] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
 
     def stage_fingerprint(self, stage: Stage) -> str:
         inputs = {name: self.outputs[name].record["fingerprint"] for _, name, _ in stage.references()}
-        return fingerprint.of_stage(stage, inputs, self.data.fingerprint, self.loaded.recipe)
+        recipe, base = self.loaded.recipe, self.loaded.base
+        return fingerprint.of_stage(stage, inputs, recipe, self.data.data, base, self.arithmetic)
 
     def perform(self, stage: Stage) -> None:
         """Run `stage` unless it is complete, and add it to the outputs."""
@@ -68,18 +73,12 @@ class _Run:
         else:
             done = self._run(stage, folder, digest)
             self.ran.append(stage.id)
+        self.ranks.agree(lambda: stage.tidy(folder))
         self.outputs[stage.id] = StageOutput(stage.id, folder, done)
 
     def _run(self, stage: Stage, folder: Path, digest: str) -> Mapping[str, Any]:
-        resumed = folder.exists()
+        resumed = self.ranks.agree(lambda: _begin(folder))
         self.console.line(f"{stage.id}: {'goes on' if resumed else 'starts'} ({stage.kind})")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.ranks.barrier()
-        if self.ranks.is_first:
-            remove_leftovers(folder)
-        self.ranks.barrier()
-        device = select_device(self.ranks)
-        arithmetic, reason = resolve(self.loaded.recipe.precision, device)
         context = StageContext(
             folder=folder,
             base=self.loaded.base,
@@ -87,8 +86,8 @@ class _Run:
             inspection=self.data.inspection,
             inputs={name: self.outputs[name] for _, name, _ in stage.references()},
             seed=(self.loaded.recipe.seed, stage.id),
-            arithmetic=arithmetic,
-            device=device,
+            arithmetic=self.arithmetic,
+            device=self.device,
             threads=self.threads,
             ranks=self.ranks,
             console=self.console,
@@ -106,9 +105,9 @@ class _Run:
             "inputs": {name: output.record["fingerprint"] for name, output in context.inputs.items()},
             "data": self.data.fingerprint,
             "supervision": supervision(stage, context.inputs),
-            "device": device_name(device),
-            "precision": arithmetic,
-            "precision_reason": reason,
+            "device": device_name(self.device),
+            "precision": self.arithmetic,
+            "precision_reason": self.arithmetic_reason,
             "ranks": self.ranks.world_size,
             "threads": self.threads,
             "resumed": resumed,
@@ -120,9 +119,9 @@ class _Run:
             "figures": figures,
             **record.environment(),
         }
-        values = self.ranks.agree(lambda: record.write(folder, values))
-        self.console.line(f"{stage.id}: done in {values['seconds']:.0f} s")
-        return values
+        complete = self.ranks.agree(lambda: record.write(folder, values))
+        self.console.line(f"{stage.id}: done in {complete['seconds']:.0f} s")
+        return complete
 
 
 def run(loaded: LoadedRecipe, folder: Path, *, ranks: Ranks, console: Console, stop: StopFlag) -> RunResult:
@@ -139,9 +138,8 @@ def run(loaded: LoadedRecipe, folder: Path, *, ranks: Ranks, console: Console, s
         CamshaftError: a user's mistake, or a fault that the message names.
         Stopped: the run was asked to stop; its place is saved.
     """
-    if not ranks.is_first:
-        return _run(loaded, folder, ranks, console, stop)
-    with locked(folder):
+    with ExitStack() as held:
+        ranks.agree(lambda: held.enter_context(locked(folder)))
         return _run(loaded, folder, ranks, console, stop)
 
 
@@ -156,8 +154,8 @@ def data_of_run(folder: Path) -> DataSet:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         recipe, origin = Recipe.model_validate(values["recipe"]), Path(values["origin"])
-    except FileNotFoundError:
-        raise StoreError(f"{path}: is not there: {folder} holds no complete run") from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: {folder} holds no complete run") from None
     except (ValueError, KeyError):
         raise StoreError(f"{path}: not the record of a run of this version; run its recipe again") from None
     return open_data(recipe.data, origin.parent)
@@ -167,19 +165,30 @@ def _run(loaded: LoadedRecipe, folder: Path, ranks: Ranks, console: Console, sto
     clock = time.monotonic()
     prepared = prepare(loaded, folder / STAGES, ranks, console)
     check_stages(loaded, prepared.data, ranks)
-    threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    threads = max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size)
     torch.set_num_threads(threads)
-    state = _Run(loaded, folder, prepared, ranks, console, stop, threads)
-    if ranks.is_first:
-        write_bytes(folder / "recipe.yaml", to_yaml(loaded.recipe).encode())
+    device = select_device(ranks)
+    state = _Run(
+        loaded, folder, prepared, ranks, console, stop, threads, device, *resolve(loaded.recipe.precision, device)
+    )
+    ranks.agree(lambda: write_bytes(folder / "recipe.yaml", to_yaml(loaded.recipe).encode()))
     stages = loaded.recipe.ordered()
     for stage in stages:
         state.perform(stage)
-        stop.raise_if_set()
-    if ranks.is_first:
-        write_json(folder / RUN_FILE, record.as_json(_summary(state, stages, time.monotonic() - clock)))
+        with ranks.failing_together():
+            stop.raise_if_set()
+    summary = record.as_json(_summary(state, stages, time.monotonic() - clock))
+    ranks.agree(lambda: write_json(folder / RUN_FILE, summary))
     complete_before = tuple(stage.id for stage in stages if stage.id not in state.ran)
     return RunResult(folder, state.data.data, tuple(state.ran), complete_before)
+
+
+def _begin(folder: Path) -> bool:
+    """Make a stage's folder, cleared of what killed processes left; return whether it was begun before."""
+    begun = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    return begun
 
 
 def _summary(state: _Run, stages: list[Stage], seconds: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def apply(value: dict[str, Any], override: str) -> None:
     checked with the whole recipe); the others must exist.
 
     Raises:
-        RecipeError: not of the form path=value, or a part of the path does not exist.
+        RecipeError: not of the form path=value, a part of the path does not exist, or the value is not YAML.
     """
     path, equals, text = override.partition("=")
     parts = path.strip().split(".")
@@ -22,7 +22,7 @@ def apply(value: dict[str, Any], override: str) -> None:
     here: Any = value
     for depth, part in enumerate(parts[:-1]):
         here = _child(here, part, ".".join(parts[:depth]) or "the recipe", override)
-    new = parse_scalar(text)
+    new = parse_scalar(text, f"override {override!r}")
     if isinstance(here, list):
         here[_position(here, parts[-1], ".".join(parts[:-1]), override)] = new
     elif isinstance(here, dict):

@@ -5,6 +5,7 @@ schema, a key that stands twice is an error, and nothing but plain values can be
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,26 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, which add_implicit_resolver fills
 
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse explicit tags: a value is what it looks like."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise _TaggedError(problem=event.tag, problem_mark=event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+class _TaggedError(yaml.MarkedYAMLError):
+    """An explicit tag, which is the problem's text."""
+
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
-    return int(text, 0) if re.match(r"0[ox]", text) else int(text, 10)
+    try:
+        return int(text, 0) if re.match(r"0[ox]", text) else int(text, 10)
+    except ValueError:  # Python's bound on the digits of integers
+        problem = f"a number of {len(text)} digits is too long"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -63,30 +80,41 @@ def parse(text: str, origin: str) -> Document:
         origin: the file's name, for messages.
 
     Raises:
-        RecipeError: not YAML, more than one document, a key that stands twice, or a tag that would build an object.
+        RecipeError: not YAML, more than one document, a key that stands twice, or an explicit tag (`!!int 3`).
     """
+    return _parsed(text, lambda line: origin if line is None else f"{origin}:{line}")
+
+
+def parse_scalar(text: str, origin: str = "the value") -> Any:
+    """The value that `text` would have in a recipe, as in `lr=1e-3` or `scales=[0.5, 1]`.
+
+    Raises:
+        RecipeError: as `parse`; its message begins with `origin`.
+    """
+    return _parsed(text, lambda _: origin).value if text.strip() else None
+
+
+def _parsed(text: str, place: Callable[[int | None], str]) -> Document:
+    """The document; `place` says in messages where a line (from 1; None: not known) stands."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
-            raise RecipeError(f"{origin}: is empty")
+            raise RecipeError(f"{place(None)}: is empty")
         lines: dict[Key, int] = {}
-        _collect_lines(node, (), lines, origin)
+        _collect_lines(node, (), lines, place)
         return Document(_unshared(loader.construct_document(node)), lines)
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(f"{origin}{line}: not valid YAML: {error.problem}") from None
+        where = place(error.problem_mark.line + 1 if error.problem_mark else None)
+        if isinstance(error, _TaggedError):
+            raise RecipeError(f"{where}: a value can't have a tag here ({error.problem}); leave it out") from None
+        raise RecipeError(f"{where}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"{place(None)}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise RecipeError(
-            f"{origin}: not a recipe: an alias stands within its own anchor, or nesting is too deep"
+            f"{place(None)}: not a recipe: an alias stands within its own anchor, or nesting is too deep"
         ) from None
-
-
-def parse_scalar(text: str) -> Any:
-    """The value that `text` would have in a recipe, as in `lr=1e-3` or `scales=[0.5, 1]`."""
-    return parse(text, "the value").value if text.strip() else None
 
 
 def _unshared(value: Any) -> Any:
@@ -98,18 +126,18 @@ def _unshared(value: Any) -> Any:
     return value
 
 
-def _collect_lines(node: yaml.Node, key: Key, lines: dict[Key, int], origin: str) -> None:
+def _collect_lines(node: yaml.Node, key: Key, lines: dict[Key, int], place: Callable[[int | None], str]) -> None:
     lines[key] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for name_node, value_node in node.value:
             child = (*key, str(name_node.value))
             if child in lines:
                 raise RecipeError(
-                    f"{origin}:{name_node.start_mark.line + 1}: key {name_node.value!r} stands twice, "
+                    f"{place(name_node.start_mark.line + 1)}: key {name_node.value!r} stands twice, "
                     f"first in line {lines[child]}"
                 )
-            _collect_lines(value_node, child, lines, origin)
+            _collect_lines(value_node, child, lines, place)
             lines[child] = name_node.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
-            _collect_lines(item, (*key, position), lines, origin)
+            _collect_lines(item, (*key, position), lines, place)

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from camshaft.engine.errors import StoreError
+from camshaft.engine.pipeline.record import FILE as STAGE_FILE
+from camshaft.engine.pipeline.run import RUN_FILE
 
-RUN_FILE = "run.json"
-STAGE_FILE = "stage.json"
 TRAINING_KINDS = ("classify", "erase", "segment")
 
 M = TypeVar("M", bound="Record")

@@ -9,8 +9,9 @@ from PIL import Image
 
 from camshaft.engine.data import VOID
 from camshaft.engine.errors import StoreError
+from camshaft.engine.pipeline.run import RUN_FILE
 from camshaft.engine.report.overlay import heat_overlay, mask_overlay
-from camshaft.engine.report.records import RUN_FILE, Result, Run
+from camshaft.engine.report.records import Result, Run
 from camshaft.engine.report.wording import percent
 from camshaft.engine.stages.crf import alpha_folder
 from camshaft.engine.stages.seeds import at_image_size, to_labels, with_background

@@ -6,7 +6,8 @@ from typing import Any
 
 from camshaft.engine.report.records import Result, Run, Stage, StageRecord
 from camshaft.engine.report.summary import best_of_sweep, fixed_threshold, partly_labelled
-from camshaft.engine.report.wording import duration, listed, percent, size
+from camshaft.engine.report.wording import listed, percent, size
+from camshaft.engine.runtime.progress import duration
 from camshaft.engine.stages.stage import Supervision
 
 FINGERPRINT_DIGITS = 10

@@ -17,17 +17,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def duration(seconds: float) -> str:
-    """A duration to read at a glance: 4.2 s, 3 min 05 s, 2 h 07 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(whole / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def size(count: int | None) -> str:
     """A number of bytes in binary units: 1.5 GiB."""
     if count is None:

@@ -20,7 +20,7 @@ def device_name(device: torch.device | None = None) -> str:
     device = device or select_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
 def cpu_flags() -> frozenset[str]:
@@ -28,7 +28,8 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo("flags").split())
 
 
-def _cpu_model() -> str:
+def processor_name() -> str:
+    """The processor's model as its maker gives it."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

@@ -1,7 +1,8 @@
 """Who this process is among its peers. Ranks come from the environment only, as every launcher sets it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -30,11 +31,12 @@ class Ranks:
     @staticmethod
     def from_environment() -> "Ranks":
         """Read RANK, LOCAL_RANK and WORLD_SIZE; one process without a launcher is rank 0 of 1."""
-        return Ranks(
-            rank=int(os.environ.get("RANK", "0")),
-            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-            world_size=int(os.environ.get("WORLD_SIZE", "1")),
-        )
+        return Ranks(rank=_number("RANK", 0), local_rank=_number("LOCAL_RANK", 0), world_size=_number("WORLD_SIZE", 1))
+
+    @property
+    def local_world_size(self) -> int:
+        """Ranks on this machine: torchrun calls it LOCAL_WORLD_SIZE, deepspeed's launcher LOCAL_SIZE."""
+        return _number("LOCAL_WORLD_SIZE", _number("LOCAL_SIZE", 1))
 
     def join(self, timeout: timedelta = timedelta(minutes=30)) -> None:
         """Meet the other ranks in torch's process group; nothing to do where it stands already.
@@ -112,6 +114,19 @@ class Ranks:
             if raised is not None:
                 raise raised
 
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Work that ranks do side by side: if it ends in a `CamshaftError` on one, that is raised on all.
+
+        Every rank must come to its end, so what is within must not wait for other ranks.
+        """
+        error: CamshaftError | None = None
+        try:
+            yield
+        except CamshaftError as caught:
+            error = caught
+        self.raise_alike(error)
+
     def gather(self, value: Value) -> list[Value]:
         """The values of all ranks, in the ranks' order, on every rank."""
         if self.world_size == 1:
@@ -140,3 +155,10 @@ class Ranks:
             total = total.cuda()
         dist.all_reduce(total)
         return total.cpu().numpy()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise CamshaftError(f"environment variable {name}: {text!r} is not a number; launchers set it")
+    return int(text)

@@ -1,7 +1,9 @@
 """Randomness that depends only on what it is for, never on what ran before it.
 
 Every random draw is made from a seed derived from names and counters (recipe seed, stage, epoch, image index …), so a
-run that was stopped and resumed, or run on other hardware or another number of ranks, draws the same numbers.
+run that was stopped and resumed draws the same numbers. What is drawn for an image (order, augmentation, target class)
+is the same on any number of ranks too; dropout is not: it is seeded for a step's micro-batch and rank, and drawn by
+torch's generator of the device.
 """
 
 import hashlib

@@ -9,7 +9,14 @@ import torch
 from camshaft.engine.models import ClassifierSettings, build_classifier
 from camshaft.engine.objectives import TagsObjective
 from camshaft.engine.runtime.ranks import Ranks
-from camshaft.engine.stages.fit import TrainingStage, check_training, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.stages.fit import (
+    TrainingStage,
+    check_training,
+    fit,
+    seed_initial_weights,
+    weights_files,
+    weights_supervision,
+)
 from camshaft.engine.stages.stage import Figures, Product, StageContext, Supervision
 
 
@@ -23,6 +30,10 @@ class Classify(TrainingStage, ClassifierSettings):
     def supervision(self) -> frozenset[Supervision]:
         """Tags, and what the first weights learnt from."""
         return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+
+    def external_files(self, base: Path) -> tuple[Path, ...]:
+        """The pretrained weights."""
+        return weights_files(self.backbone, base)
 
     def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
         """Look for the weights, and build the network without them or any memory."""

@@ -2,18 +2,22 @@
 
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from camshaft.engine.errors import RecipeError
 from camshaft.engine.recipe.settings import Settings, runtime_field
+from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.per_image import Labelled, fill_mask_folders
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 from camshaft.engine.stores import MapStore
 from camshaft.kernels.crf import crf_many
+from camshaft.kernels.crf.peer import missing
 
 
 class CrfParameters(Settings):
@@ -34,6 +38,15 @@ class CrfParameters(Settings):
     implementation: Literal["auto", "numba", "pydensecrf", "reference"] = runtime_field("auto")
     """Which twin computes it."""
 
+    def check(self) -> None:
+        """See that the implementation that was asked for is there.
+
+        Raises:
+            RecipeError: it is not.
+        """
+        if self.implementation == "pydensecrf" and (reason := missing()) is not None:
+            raise RecipeError(f"implementation: pydensecrf was asked for but {reason}")
+
 
 class Crf(Stage):
     """Dense CRF on maps."""
@@ -49,6 +62,17 @@ class Crf(Stage):
     """Parameters of the mean field."""
 
     produces: ClassVar[Product] = Product.CRF
+
+    @model_validator(mode="after")
+    def _alphas_differ(self) -> "Crf":
+        if len({alpha_folder(alpha) for alpha in self.alphas}) < len(self.alphas):
+            raise ValueError("alphas: two of them are the same in six digits")
+        return self
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Look for the implementation that was asked for."""
+        del classes, base, ranks
+        self.parameters.check()
 
     def needed_splits(self) -> tuple[str, ...]:
         """As asked for."""

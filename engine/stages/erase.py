@@ -16,6 +16,7 @@ from camshaft.engine.stages.fit import (
     fit,
     seed_initial_weights,
     tagged_images,
+    weights_files,
     weights_supervision,
 )
 from camshaft.engine.stages.networks import open_network
@@ -42,6 +43,10 @@ class Erase(TrainingStage, ClassifierSettings, ErasingSettings):
     def supervision(self) -> frozenset[Supervision]:
         """Tags, and what the first weights learnt from."""
         return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+
+    def external_files(self, base: Path) -> tuple[Path, ...]:
+        """The pretrained weights."""
+        return weights_files(self.backbone, base)
 
     def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
         """Look for the weights, and build the network without them or any memory."""

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from camshaft.engine.data import VOID, DataSet
 from camshaft.engine.errors import DataError
@@ -27,6 +27,12 @@ class Sweep(Settings):
     """The last threshold, at most."""
     step: float = Field(0.01, gt=0, lt=1)
     """The distance between two."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Sweep":
+        if self.stop < self.start:
+            raise ValueError(f"start {self.start} lies above stop {self.stop}")
+        return self
 
     def thresholds(self) -> list[float]:
         """All thresholds, rounded to six digits."""
@@ -57,8 +63,12 @@ class Evaluate(Stage):
         return (self.split,)
 
     def mask_splits(self) -> tuple[str, ...]:
-        """The split that is evaluated, if it must have masks."""
-        return (self.split,) if self.without_masks == "fail" else ()
+        """The split that is evaluated."""
+        return (self.split,)
+
+    def requires_masks(self) -> bool:
+        """As the recipe says."""
+        return self.without_masks == "fail"
 
     def run(self, context: StageContext) -> Figures:
         """Evaluate every result."""
@@ -90,7 +100,7 @@ class Evaluate(Stage):
             judged = truth != VOID
             return np.append(matrix.ravel(), [(labelled & judged).sum(), judged.sum()])
 
-        total = self._sum(context, name, count)
+        total = self._sum(context, name, (classes * classes + 2,), count)
         row = self._row(context, output, name, total[:-2].reshape(classes, classes))
         return {**row, "coverage": float(total[-2] / max(1, total[-1]))}
 
@@ -102,12 +112,12 @@ class Evaluate(Stage):
             maps, present = seeds.of_image(store, image_id)
             return sweep(maps, present + 1, truth_of(context.data, image_id), thresholds, classes)
 
-        matrices = self._sum(context, output.id, count)
+        matrices = self._sum(context, output.id, (len(thresholds), classes, classes), count)
         row = {**self._row(context, output, output.id, matrices[0]), "threshold": self.threshold}
         if self.sweep is None:
             return row
         values = [mean_iou(matrix)[0] for matrix in matrices[1:]]
-        best = int(np.nanargmax(values))
+        best = int(np.argmax(np.nan_to_num(values, nan=-1.0)))
         found = {"best_threshold": thresholds[1 + best], "best_miou": values[best]}
         return {**row, "sweep": {"thresholds": thresholds[1:], "miou": values, **found}}
 
@@ -126,18 +136,21 @@ class Evaluate(Stage):
             "sweep": None,
         }
 
-    def _sum(self, context: StageContext, title: str, count: Callable[[str], np.ndarray]) -> np.ndarray:
-        """The sum of `count` over all images of the split, on all ranks."""
+    def _sum(
+        self, context: StageContext, title: str, shape: tuple[int, ...], count: Callable[[str], np.ndarray]
+    ) -> np.ndarray:
+        """The sum of `count`, int64 of this shape, over all images of the split, on all ranks."""
         ids = context.ids(self.split)[context.ranks.rank :: context.ranks.world_size]
-        total: np.ndarray | int = 0
+        total = np.zeros(shape, np.int64)
         with (
+            context.ranks.failing_together(),
             context.console.progress(f"{self.id} {title}", total=len(ids), unit="images") as progress,
             ThreadPoolExecutor(context.threads, "evaluate") as pool,
         ):
             for counted in pool.map(count, ids):
-                total = total + counted
+                total += counted
                 progress.advance()
-        return context.ranks.sum(np.asarray(total))
+        return context.ranks.sum(total)
 
 
 def truth_of(data: DataSet, image_id: str) -> np.ndarray:

@@ -55,6 +55,10 @@ class TrainingStage(Stage, TrainingSettings):
     def made_splits(self) -> None:
         """A network is made, nothing per image."""
 
+    def tidy(self, folder: Path) -> None:
+        """Remove the checkpoints."""
+        remove_checkpoints(folder / CHECKPOINTS)
+
 
 def check_training(stage: TrainingStage, backbone: BackboneSettings, base: Path, ranks: Ranks) -> None:
     """Find what would stop a training: a batch that does not split over the ranks, weights that are not there.
@@ -64,8 +68,16 @@ def check_training(stage: TrainingStage, backbone: BackboneSettings, base: Path,
         WeightsError: the weights' file or package is missing.
     """
     stage.micro_batch(ranks.world_size)
-    if backbone.weights is not None:
-        weights_file(backbone.weights, backbone.name, base)
+    weights_files(backbone, base)
+
+
+def weights_files(backbone: BackboneSettings, base: Path) -> tuple[Path, ...]:
+    """The files of a network's first weights.
+
+    Raises:
+        WeightsError: they are not there.
+    """
+    return () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
 
 
 def weights_supervision(weights: str | None) -> frozenset[Supervision]:
@@ -89,7 +101,7 @@ def fit(
     indices: Sequence[int] | None = None,
     targets: Targets | None = None,
 ) -> Figures:
-    """Train `network` on the train split, keep it in the stage's folder, and remove the checkpoints.
+    """Train `network` on the train split, and keep it in the stage's folder.
 
     Args:
         stage: how to train.
@@ -135,10 +147,7 @@ def fit(
         progress=lambda steps: context.console.progress(stage.id, steps, unit="steps"),
         stop=context.stop,
     )
-    if context.ranks.is_first:
-        save_network(context.folder / FILE, network)
-        remove_checkpoints(context.folder / CHECKPOINTS)
-    context.ranks.barrier()
+    context.ranks.agree(lambda: save_network(context.folder / FILE, network))
     return {
         "images": len(ids) if indices is None else len(indices),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

@@ -23,8 +23,8 @@ class Labels(Stage):
     crf: Annotated[str | None, Input(Product.CRF)] = None
     """CRF masks: those of one α as they are; of several, the smallest α decides on classes, the largest on background,
     and pixels that neither is sure of are ignored."""
-    threshold: float = Field(0.25, gt=0, lt=1)
-    """With maps: pixels where no class is above it are background."""
+    threshold: float | None = Field(None, gt=0, lt=1)
+    """With maps, required: pixels where no class is above it are background."""
     splits: Splits = ("train",)
     """The splits to work on."""
 
@@ -34,6 +34,10 @@ class Labels(Stage):
     def _one_source(self) -> "Labels":
         if (self.maps is None) == (self.crf is None):
             raise ValueError("labels are made from either maps or crf: name one of them")
+        if self.crf is not None and self.threshold is not None:
+            raise ValueError("threshold goes with maps: CRF masks are labels already")
+        if self.maps is not None and self.threshold is None:
+            raise ValueError("maps need a threshold, the background's score against them, such as 0.25")
         return self
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -55,6 +59,7 @@ class Labels(Stage):
 
     def _thresholded(self, context: StageContext, split: str, ids: Sequence[str]) -> Labelled:
         assert self.maps is not None
+        assert self.threshold is not None
         store = MapStore.open(context.inputs[self.maps].folder / split)
         for image_id in ids:
             maps, present = seeds.of_image(store, image_id)

@@ -57,16 +57,17 @@ class InferMaps(Stage, Passes):
         missing = [block for block in writer.blocks_missing() if block in share]
         total = sum(len(layout.block(block)) for block in share)
         done = total - sum(len(layout.block(block)) for block in missing)
-        with context.console.progress(f"{self.id} {split}", total=total, done=done, unit="images") as progress:
+        with (
+            context.ranks.failing_together(),
+            context.console.progress(f"{self.id} {split}", total=total, done=done, unit="images") as progress,
+        ):
             for block in missing:
                 images = layout.block(block)
                 writer.write_block(block, inference.maps(split, images, layout))
                 progress.advance(len(images))
                 context.stop.raise_if_set()
-        context.ranks.barrier()
-        if context.ranks.is_first:
-            finalize(path, {"stage": self.id, "split": split, "align_corners": self.align_corners})
-        context.ranks.barrier()
+        provenance = {"stage": self.id, "split": split, "align_corners": self.align_corners}
+        context.ranks.agree(lambda: finalize(path, provenance))
         return {
             "images": len(layout.ids),
             "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
@@ -130,6 +131,7 @@ class _Inference:
                 flipped=mirrored,
                 reduction=self.stage.reduction,
                 divide=by_maximum,
+                order="relu_upsample_divide" if by_maximum else "upsample_relu_divide",
                 align_corners=self.stage.align_corners,
             )
         result = total if by_maximum else normalize(total, tags=present)

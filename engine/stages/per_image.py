@@ -1,6 +1,7 @@
 """The frame of every stage that makes one mask an image: a share for each rank, done ones skipped, manifest last."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +33,15 @@ def fill_mask_folders(
     share = ids[context.ranks.rank :: context.ranks.world_size]
     done = set.intersection(*(set(folder.ids_done()) for folder in folders))
     waiting = [image_id for image_id in share if image_id not in done]
-    with context.console.progress(title, total=len(share), done=len(share) - len(waiting), unit="images") as progress:
+    with (
+        context.ranks.failing_together(),
+        context.console.progress(title, total=len(share), done=len(share) - len(waiting), unit="images") as progress,
+    ):
         for image_id, labels in work(waiting):
             for folder, label in zip(folders, labels, strict=True):
                 folder.write(image_id, label)
             progress.advance()
             context.stop.raise_if_set()
-    context.ranks.barrier()
-    if context.ranks.is_first:
-        for folder in folders:
-            folder.finalize(ids, {"stage": context.seed[-1], "split": split})
-    context.ranks.barrier()
+    for folder in folders:
+        context.ranks.agree(partial(folder.finalize, ids, {"stage": context.seed[-1], "split": split}))
     return len(ids)

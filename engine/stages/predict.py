@@ -1,6 +1,7 @@
 """Masks predicted by a segmentation network: no tags are used, as for images that nobody has labelled."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from pydantic import Field
 
 from camshaft.engine.models import Segmenter
+from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages.crf import CrfParameters
 from camshaft.engine.stages.inference import Passes, Scale, batches_of_one_size, load, outputs
 from camshaft.engine.stages.networks import open_network
@@ -32,6 +34,12 @@ class Predict(Stage, Passes):
     """Parameters of a CRF on the probabilities; null for none."""
 
     produces: ClassVar[Product] = Product.MASKS
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """Look for the CRF's implementation that was asked for."""
+        del classes, base, ranks
+        if self.crf is not None:
+            self.crf.check()
 
     def needed_splits(self) -> tuple[str, ...]:
         """A network fits any split."""

@@ -24,7 +24,8 @@ def at_image_size(maps: Maps, align_corners: bool) -> np.ndarray:
         return np.zeros((0, height, width), np.float32)
     values = torch.from_numpy(np.ascontiguousarray(maps.values))
     upsampled = F.interpolate(values[None], size=(height, width), mode="bilinear", align_corners=align_corners)[0]
-    return upsampled.numpy()
+    # Interpolating between ones may give 1 + 1e-7, whose background score would be negative.
+    return upsampled.clamp_(0, 1).numpy()
 
 
 def of_image(store: MapStore, image_id: str) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,14 @@ import torch
 from camshaft.engine.models import SegmenterSettings, build_segmenter
 from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
 from camshaft.engine.runtime.ranks import Ranks
-from camshaft.engine.stages.fit import TrainingStage, check_training, fit, seed_initial_weights, weights_supervision
+from camshaft.engine.stages.fit import (
+    TrainingStage,
+    check_training,
+    fit,
+    seed_initial_weights,
+    weights_files,
+    weights_supervision,
+)
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
 from camshaft.engine.stores import MaskFolder
 
@@ -26,6 +33,10 @@ class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
     def supervision(self) -> frozenset[Supervision]:
         """What the first weights learnt from; the labels' own supervision comes with them."""
         return weights_supervision(self.backbone.weights)
+
+    def external_files(self, base: Path) -> tuple[Path, ...]:
+        """The pretrained weights."""
+        return weights_files(self.backbone, base)
 
     def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
         """Look for the weights, and build the network without them or any memory."""

@@ -140,12 +140,32 @@ class Stage(Settings):
     def run(self, context: StageContext) -> Figures:
         """Do the stage's work in `context.folder`, going on from what is there already; return its figures."""
 
+    def tidy(self, folder: Path) -> None:
+        """Remove from the stage's folder what is of no use once the stage is complete."""
+        del folder
+
     def supervision(self) -> frozenset[Supervision]:
         """What this stage itself learns from; what its inputs learnt from is added by the pipeline."""
         return frozenset()
 
     def mask_splits(self) -> tuple[str, ...]:
         """The splits whose ground-truth masks the stage reads: none but for evaluation."""
+        return ()
+
+    def requires_masks(self) -> bool:
+        """Whether the masks of `mask_splits` must be there."""
+        return True
+
+    def external_files(self, base: Path) -> tuple[Path, ...]:
+        """Files from outside the run whose content the result depends on, such as pretrained weights.
+
+        Args:
+            base: the folder from which a recipe's relative paths start.
+
+        Raises:
+            CamshaftError: one is not there.
+        """
+        del base
         return ()
 
     def needed_splits(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from camshaft.engine.errors import StoreError
 from camshaft.engine.runtime.files import sha256_of, write_bytes
 
 NAME = "manifest.json"
+STAGE_FILE = "stage.json"
+"""The record of a complete stage, which lies in the stage's folder, above its stores."""
 _DIGEST = "sha256"
 
 
@@ -39,8 +41,8 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        what = "not complete: it has no manifest; run what writes it again, it goes on from where it was"
-        raise StoreError(f"{folder}: {what if folder.is_dir() else 'no such folder'}") from error
+        what = "not complete: it has no manifest" if folder.is_dir() else "no such folder"
+        raise StoreError(f"{folder}: {what}; {remedy(folder)}") from error
     try:
         manifest: dict[str, Any] = json.loads(text)
         body = {key: value for key, value in manifest.items() if key != _DIGEST}
@@ -48,7 +50,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError):
         whole = False
     if not whole:
-        raise StoreError(f"{path}: damaged: its checksum is wrong")
+        raise StoreError(f"{path}: damaged: its checksum is wrong; {remedy(folder)}")
     if manifest["format"] != kind:
         raise StoreError(f"{path}: format {manifest['format']!r}, expected {kind!r}")
     return manifest
@@ -63,8 +65,7 @@ def check_sizes(folder: Path, manifest: Mapping[str, Any]) -> None:
             problems.append(f"{file}: missing")
         elif (size := file.stat().st_size) != entry["bytes"]:
             problems.append(f"{file}: damaged: {size} bytes, expected {entry['bytes']}")
-    if problems:
-        raise StoreError("\n".join(problems))
+    raise_problems(folder, problems)
 
 
 def check_digests(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -74,8 +75,19 @@ def check_digests(folder: Path, manifest: Mapping[str, Any], names: Iterable[str
         for name in names
         if sha256_of(folder / name) != manifest["files"][name][_DIGEST]
     ]
+    raise_problems(folder, problems)
+
+
+def raise_problems(folder: Path, problems: Sequence[str]) -> None:
+    """Raise StoreError if the store `folder` has problems: one line each, and what to do about them behind the last."""
     if problems:
-        raise StoreError("\n".join(problems))
+        raise StoreError("\n".join(problems) + f"; {remedy(folder)}")
+
+
+def remedy(folder: Path) -> str:
+    """What to do about a store that should be whole: a stage that is complete doesn't write its stores again."""
+    stage = next((above for above in folder.parents if (above / STAGE_FILE).is_file()), None)
+    return f"remove {folder if stage is None else stage} and run again"
 
 
 def _text(value: Any) -> bytes:

@@ -13,7 +13,14 @@ from PIL import Image
 from camshaft.engine.errors import StoreError
 from camshaft.engine.runtime.files import TEMPORARY_PREFIX, remove_leftovers, replacing, write_bytes, write_json
 from camshaft.engine.stores.manifest import NAME as MANIFEST
-from camshaft.engine.stores.manifest import check_digests, check_sizes, read_manifest, write_manifest
+from camshaft.engine.stores.manifest import (
+    check_digests,
+    check_sizes,
+    raise_problems,
+    read_manifest,
+    remedy,
+    write_manifest,
+)
 from camshaft.engine.stores.names import file_of
 
 FORMAT = "camshaft mask folder 1"
@@ -132,9 +139,15 @@ class MaskFolder:
             uint8 (H, W): 0 background, 1..C classes, 255 void.
 
         Raises:
-            StoreError: it is missing, damaged, or has a value of no class.
+            StoreError: it is missing, damaged, or has a value of no class, or the id would leave the folder.
         """
         file = file_of(self.path, name, ".png")
+        try:
+            return self._read(name, file)
+        except StoreError as error:
+            raise StoreError(f"{error}; {remedy(self.path)}") from error
+
+    def _read(self, name: str, file: Path) -> np.ndarray:
         try:
             data = file.read_bytes()
         except FileNotFoundError as error:
@@ -158,9 +171,9 @@ class MaskFolder:
         return {name for name, file in self._files() if _is_whole(file)}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for file in self.path.rglob("*.png"):
+        for file in self.path.glob("*.png"):
             if not file.name.startswith(TEMPORARY_PREFIX):
-                yield file.relative_to(self.path).as_posix().removesuffix(".png"), file
+                yield file.name.removesuffix(".png"), file
 
     def finalize(self, ids: Sequence[str], provenance: Mapping[str, Any]) -> None:
         """Complete the folder: to be called once, after all ranks are done.
@@ -177,8 +190,7 @@ class MaskFolder:
             raise StoreError(
                 f"{self.path}: {len(missing)} of {len(ids)} masks are missing, the first is {missing[0]!r}"
             )
-        for folder in {self.path, *(file_of(self.path, name, ".png").parent for name in ids)}:
-            remove_leftovers(folder)
+        remove_leftovers(self.path)
         lines = []
         for name in ids:
             digest = hashlib.sha256(file_of(self.path, name, ".png").read_bytes()).hexdigest()
@@ -196,11 +208,10 @@ class MaskFolder:
         problems = []
         for name in self._table():
             try:
-                self.read(name)
+                self._read(name, file_of(self.path, name, ".png"))
             except StoreError as error:
                 problems.append(str(error))
-        if problems:
-            raise StoreError("\n".join(problems))
+        raise_problems(self.path, problems)
 
     def _table(self) -> dict[str, str]:
         if self._digests is None:

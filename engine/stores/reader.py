@@ -1,4 +1,4 @@
-"""Reading a complete map store: single images, whole blocks or all in order, by many threads or processes at once."""
+"""Reading a complete map store: single images or all in order, by many threads or processes at once."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 from camshaft.engine.errors import StoreError
 from camshaft.engine.stores.layout import FORMAT, Layout
-from camshaft.engine.stores.manifest import check_digests, check_sizes, read_manifest
+from camshaft.engine.stores.manifest import check_digests, check_sizes, read_manifest, remedy
 from camshaft.engine.stores.shard import Shard, shard_path
 
 OPEN_SHARDS = 256
@@ -129,7 +129,10 @@ class MapStore:
         codes: np.ndarray = scratch.codes
         if scratch.holds != (block, chunk):
             scratch.holds = None
-            self._shard(block).read_chunk(chunk, self._codec, codes)
+            try:
+                self._shard(block).read_chunk(chunk, self._codec, codes)
+            except StoreError as error:
+                raise StoreError(f"{error}; {remedy(self.path)}") from error
             scratch.holds = (block, chunk)
         return codes
 
@@ -142,10 +145,6 @@ class MapStore:
                 self._shards.pop(oldest, None)
             self._shards[block] = shard
         return shard
-
-    def read_block(self, block: int) -> list[Maps]:
-        """The maps of all images of a block, in order."""
-        return [self.read(index) for index in self.layout.block(block)]
 
     def __iter__(self) -> Iterator[Maps]:
         """The maps of all images, in order."""

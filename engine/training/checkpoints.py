@@ -54,9 +54,12 @@ class CheckpointFolder:
         self._identity = json.loads(json.dumps(identity))
         self._ranks = ranks
         self._keep = keep
+        self._passed_over: list[Path] = []
 
     def save(self, engine: Any, place: Place) -> Path:
         """Save the engine's state and the place; the folder appears under its name once it is whole.
+
+        Then what `load_newest` passed over is removed, and of the others the oldest beyond those to keep.
 
         Raises:
             DiskFullError: no space was left; the checkpoints before it are as they were.
@@ -91,7 +94,7 @@ class CheckpointFolder:
     def _prepare(self, temporary: Path, path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         for stale in (temporary, path):
-            # A folder under the final name is one that was found broken: a whole one would have been resumed from.
+            # A folder under the final name is one that was passed over: else it would have been resumed from.
             if stale.exists():
                 shutil.rmtree(stale)
         with disk_full_named(path):
@@ -109,6 +112,11 @@ class CheckpointFolder:
         }
         write_json(temporary / MANIFEST, manifest)
         temporary.rename(path)
+        # By their step numbers, those passed over would count as newer than the one just written.
+        for passed_over in self._passed_over:
+            if passed_over != path:
+                shutil.rmtree(passed_over, ignore_errors=True)
+        self._passed_over = []
         for old in self._all()[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -119,11 +127,13 @@ class CheckpointFolder:
     def _newest(self) -> Checkpoint | None:
         if self._folder.exists():
             remove_leftovers(self._folder)
+        self._passed_over = []
         for path in self._all():
             try:
                 return Checkpoint(path, self._read(path))
             except StoreError as problem:
                 logger.warning("%s; this checkpoint is passed over", problem)
+                self._passed_over.append(path)
         return None
 
     def _read(self, path: Path) -> Place:

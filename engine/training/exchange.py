@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from camshaft.engine.errors import CamshaftError, TrainingError
 from camshaft.engine.runtime.ranks import Ranks
 
 
@@ -72,6 +73,29 @@ class Exchange:
     def own(self) -> list[dict[str, float]]:
         """This rank's figures of each micro-batch; waits for the device."""
         return [dict(zip(self._names, row.tolist(), strict=True)) for row in self._rows]
+
+    def raise_alike(self, error: Exception | None) -> None:
+        """Raise on every rank the error of the lowest rank that has one; nothing where none has.
+
+        Several ranks wait for the sum of one number on the device: call it between steps, where little is queued there.
+        An error that is not a `CamshaftError` is raised as a `TrainingError` with its text, since not every exception
+        can be sent.
+        """
+        if self._ranks.world_size == 1:
+            if error is not None:
+                raise error
+            return
+        failed = torch.tensor(float(error is not None)).to(self._device)
+        dist.all_reduce(failed)
+        if not failed.item():
+            return
+        told = error
+        if told is not None and not isinstance(told, CamshaftError):
+            told = TrainingError(f"rank {self._ranks.rank}: {type(told).__name__}: {told}")
+        try:
+            self._ranks.raise_alike(told)
+        except CamshaftError as raised:
+            raise raised from error
 
     def factors(self, weights: Sequence[float | None]) -> list[Tensor | None]:
         """By what each micro-batch's loss is multiplied, so that the mean over all of them and over ranks is weighted.

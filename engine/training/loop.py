@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from camshaft.engine.data.batch import Batch, BatchSource
-from camshaft.engine.errors import Stopped, TrainingError
+from camshaft.engine.errors import CamshaftError, Stopped, TrainingError
 from camshaft.engine.models.parameters import ParameterGroup
 from camshaft.engine.objectives.objective import Moment, Objective
 from camshaft.engine.runtime.metrics import MetricsLog
@@ -88,6 +88,9 @@ def train(
     A resumed training sees the same samples in the same order and draws the same random numbers as one that was never
     stopped; on the CPU its weights are equal to the last bit.
 
+    An epoch has at least one step: where the source's has fewer batches than a step accumulates, an epoch goes through
+    the source as often as one step needs, in a new order each time.
+
     Args:
         network: what learns; on return it holds the final weights.
         objective: what it minimises.
@@ -105,9 +108,10 @@ def train(
 
     Raises:
         TrainingError: a loss or (in bf16 and fp32) a gradient is not finite, before the optimiser's step; or the source
-            has no whole batch.
+            has no batch.
+        DataError: an image or target could not be loaded, on some rank; raised on all.
         Stopped: `stop` was set on some rank; the place was saved.
-        DiskFullError: a checkpoint did not fit; those before it are whole.
+        DiskFullError: a checkpoint or the metrics did not fit; the checkpoints before it are whole.
     """
     with without_torch_deprecations():
         training = _Training(
@@ -151,11 +155,10 @@ class _Training:
         self.settings, self.source, self.objective = settings, source, objective
         self.arithmetic, self.device, self.seed = arithmetic, device, seed
         self.ranks, self.metrics, self.stop = ranks, metrics, stop
-        self.steps_per_epoch = len(source) // settings.accumulation
-        if self.steps_per_epoch == 0:
-            raise TrainingError(
-                f"no whole batch to train on: batch_size {settings.batch_size} is more than the images there are"
-            )
+        if len(source) == 0:
+            raise TrainingError("no batch to train on: the source of the images has none")
+        self.steps_per_epoch = max(1, len(source) // settings.accumulation)
+        self.passes_per_epoch = math.ceil(settings.accumulation / len(source))
         self.total_steps = settings.total_steps(self.steps_per_epoch)
         # DeepSpeed broadcasts contiguous parameters only.
         network.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
@@ -170,6 +173,7 @@ class _Training:
         self.stepper = build_stepper(self.engine, settings, parameters)
         self.exchange = Exchange(self.device, ranks)
         self.identity = self._identity(network)
+        self.failure: Exception | None = None
         self.resumed_at = 0
         self.seconds_before = self.waited = 0.0
         self.started = self.saved_at = time.monotonic()
@@ -191,17 +195,18 @@ class _Training:
         checkpoints = CheckpointFolder(folder, self.identity, self.ranks, self.settings.keep_checkpoints)
         place = checkpoints.load_newest(self.engine) or Place(loss_scale=self._first_loss_scale())
         self.resumed_at, self.seconds_before, self.started = place.step, place.seconds, time.monotonic()
-        self.metrics.rewind(place.step)
+        self.ranks.agree(lambda: self.metrics.rewind(place.step))
         self.engine.train()
         with progress(self.total_steps) as shown, closing(self._steps(place.step)) as steps:
             shown.start_at(place.step)
-            for now in steps:
+            while (now := self._next(steps)) is not None:
                 set_learning_rate(self.engine.optimizer, now.rate)
                 exchanged = self._forward_backward(now, place.loss_scale.value)
                 norm = self.stepper.step(place.loss_scale.value)
                 self._count(place, now, exchanged.figures, norm)
                 shown.advance(1, self._note(place, exchanged.figures))
                 self._save_or_stop(checkpoints, place, exchanged)
+        self.ranks.agree(self.metrics.close)
         return self._result(place)
 
     def close(self, network: nn.Module) -> None:
@@ -214,15 +219,28 @@ class _Training:
     def _first_loss_scale(self) -> LossScale:
         return LossScale(self.settings.loss_scale if self.arithmetic == "fp16" else 1.0)
 
+    def _next(self, steps: Iterator["_Step"]) -> "_Step | None":
+        """The next step, or None after the last; all ranks call this together.
+
+        Raises:
+            Exception: what some rank met while it loaded the step's batches, or wrote metrics before.
+        """
+        now = None
+        try:
+            now = next(steps, None)
+        except Exception as error:  # told to the other ranks, raised below
+            self.failure = self.failure or error
+        self.exchange.raise_alike(self.failure)
+        return now
+
     def _steps(self, first: int) -> Generator["_Step", None, None]:
         """The steps from `first` on with their micro-batches, across epochs."""
         accumulation = self.settings.accumulation
         step = first
         while step < self.total_steps:
             epoch, within = divmod(step, self.steps_per_epoch)
-            batches = self.source.epoch(epoch, within * accumulation)
             # A loader's threads end when its iterator is closed, also where a last part of an epoch is left out.
-            with closing(batches) if isinstance(batches, Generator) else nullcontext():
+            with closing(self._batches(epoch, within * accumulation)) as batches:
                 for _ in range(min(self.steps_per_epoch - within, self.total_steps - step)):
                     asked = time.monotonic()
                     taken = list(islice(batches, accumulation))
@@ -231,6 +249,11 @@ class _Training:
                         raise TrainingError(f"epoch {epoch} ended early, at step {step}")
                     yield _Step(step, epoch, self._rate(step), taken)
                     step += 1
+
+    def _batches(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+        """The batches of an epoch from `first` on; with several passes it is one step, so `first` is 0."""
+        for number in range(epoch * self.passes_per_epoch, (epoch + 1) * self.passes_per_epoch):
+            yield from self.source.epoch(number, first)
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -315,7 +338,10 @@ class _Training:
             record |= {"loss_scale": place.loss_scale.value, "skipped_steps": place.skipped_steps}
         spent = time.monotonic() - self.started
         record |= {"images_per_second": self._speed(place), "waiting_for_data": self.waited / max(spent, 1e-9)}
-        self.metrics.write(place.step, record)
+        try:
+            self.metrics.write(place.step, record)
+        except (OSError, CamshaftError) as error:  # met on the first rank alone: raised when ranks meet next
+            self.failure = error
 
     def _speed(self, place: Place) -> float:
         """Images a second over all ranks, in this run."""
@@ -339,6 +365,8 @@ class _Training:
         every = self.settings.checkpoint_every.steps
         due = exchanged.save or (every is not None and place.step % every == 0)
         if exchanged.stop or (due and place.step < self.total_steps):
+            # Resumed from here, metrics that failed to be written would be missing for good.
+            self.exchange.raise_alike(self.failure)
             checkpoints.save(self.engine, place)
             self.saved_at = time.monotonic()
         if exchanged.stop:

@@ -7,8 +7,6 @@ are predicted. Embedding follows section 3.2 of Adams et al. (2010), a row of a 
     groups in the order of tiles; pixels ("records") in the order of groups
 """
 
-# ruff: noqa: PLR0917 - Numba compiles positional arguments
-
 from typing import NamedTuple
 
 import numpy as np

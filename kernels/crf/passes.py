@@ -8,8 +8,6 @@ The channels of a pixel are its labels, padded to whole vectors. Two labels need
 D = q0 - q1 and z = z0 - z1, D = tanh(z / 2), and as filters are linear, D is all that they need.
 """
 
-# ruff: noqa: PLR0917 - Numba compiles positional arguments
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -9,8 +9,6 @@ splat, blur and slice run over consecutive numbers.
     grid    float32, flat: vertex (column, row), times the lanes of a pixel
 """
 
-# ruff: noqa: PLR0917 - Numba compiles positional arguments
-
 from functools import lru_cache
 from typing import NamedTuple
 

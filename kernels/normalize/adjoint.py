@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 - a kernel is launched with positional arguments
 """The backward pass of normalising and erasing as Triton kernels; flags as in `camshaft.kernels.normalize.device`."""
 
 import triton.language as tl

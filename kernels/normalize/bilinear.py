@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 - as many arguments as bilinear interpolation has
 """Bilinear interpolation inside Triton kernels, with torch's conventions and rounding.
 
 Legend: sources are the pixels of a map (h, w), outputs those of its upsampled form (H, W); a scale is that of

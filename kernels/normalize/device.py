@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 - a kernel is launched with positional arguments
 """Normalised maps and erased images as Triton kernels.
 
 Maps are (N, h, w), contiguous. An upsampled value u is computed anew wherever it is needed and never stored. The

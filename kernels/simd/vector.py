@@ -9,7 +9,7 @@ Arithmetic may be contracted and reassociated ("fast"). There are no bounds chec
 from the end.
 """
 
-# ruff: noqa: ARG001, PLR0917 - Numba calls with all arguments, and finds those of an intrinsic by name
+# ruff: noqa: ARG001 - Numba calls with all arguments, and finds those of an intrinsic by name
 
 import operator
 from collections.abc import Callable

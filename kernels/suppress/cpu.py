@@ -138,7 +138,13 @@ def _each_image(x: Tensor, work: Callable[[int], object]) -> None:
         for b in range(len(x)):
             work(b)
     else:
-        list(_pool(threads, os.getpid()).map(work, range(len(x))))
+        inference = torch.is_inference_mode_enabled()  # which belongs to a thread: the workers must be told
+
+        def alike(b: int) -> None:
+            with torch.inference_mode(inference):
+                work(b)
+
+        list(_pool(threads, os.getpid()).map(alike, range(len(x))))
 
 
 @cache

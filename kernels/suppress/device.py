@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 - a kernel is launched with positional arguments
 """The passes of suppression as Triton kernels.
 
 A program owns PLANES channels of one image (tile axis 0) and walks their pixels, PIXELS at a time (tile axis 1). With

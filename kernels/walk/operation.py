@@ -105,9 +105,7 @@ def walk(
     return _compiled_walk(planes, maps, radius, beta, steps, error)
 
 
-def _compiled_walk(  # noqa: PLR0917
-    planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None
-) -> Array:
+def _compiled_walk(planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None) -> Array:
     """The walk by a polynomial to within `error`, or step by step if that is None."""
     sizes = _group_sizes(len(maps))
     transition = _transition(planes, radius, beta, sizes[0])

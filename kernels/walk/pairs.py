@@ -66,7 +66,7 @@ def add_distances(near: Array, own: int, partners: NDArray[np.int64], sums: Arra
 
 
 @compiled()
-def mean_distances(  # noqa: PLR0917 - Numba compiles positional arguments
+def mean_distances(
     features: Array, offsets: NDArray[np.int64], margin: int, near: Array, sums: Array, planes: Array
 ) -> None:
     """Write mean_c |f_c(p) - f_c(p + offset)| into planes (N, h, w) wherever first_pixels (stencil.py) has a pair.

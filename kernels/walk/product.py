@@ -61,7 +61,7 @@ def fill_weights(planes: Array, offsets: NDArray[np.int64], weights: Array) -> N
 
 
 @compiled(fastmath=True)
-def product(  # noqa: PLR0917 - Numba compiles positional arguments
+def product(
     t: Transition,
     x: Array,
     z: Array,
@@ -144,9 +144,7 @@ def product(  # noqa: PLR0917 - Numba compiles positional arguments
 
 
 @compiled()
-def polynomial(  # noqa: PLR0917
-    t: Transition, x: Array, y: Array, total: Array, coefficients: Array, maps: tuple[int, ...]
-) -> None:
+def polynomial(t: Transition, x: Array, y: Array, total: Array, coefficients: Array, maps: tuple[int, ...]) -> None:
     """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y (zeros) are overwritten."""
     one, two, zero = np.float32(1), np.float32(2), np.float32(0)
     for i in range(x.size):
@@ -159,9 +157,7 @@ def polynomial(  # noqa: PLR0917
 
 
 @compiled()
-def steps(  # noqa: PLR0917
-    t: Transition, x: Array, y: Array, total: Array, count: int, maps: tuple[int, ...]
-) -> None:
+def steps(t: Transition, x: Array, y: Array, total: Array, count: int, maps: tuple[int, ...]) -> None:
     """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros both) are overwritten."""
     one, zero = np.float32(1), np.float32(0)
     older, newer = x, y

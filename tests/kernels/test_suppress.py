@@ -252,3 +252,10 @@ def test_implementation_that_cannot_run_is_an_error() -> None:
         suppress(torch.zeros(1, 1, 2, 2, dtype=torch.float64), 0.5, implementation="numba")
     with pytest.raises(ValueError, match="no implementation 'cuda'"):
         suppress(torch.zeros(1, 1, 2, 2), 0.5, implementation="cuda")
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_several_images_over_threads_without_gradients(mode: type) -> None:
+    x = torch.randn(4, 32, 40, 40).contiguous(memory_format=torch.channels_last)
+    with mode():
+        assert torch.equal(suppress(x, 0.5, implementation="numba"), suppress(x, 0.5, implementation="torch"))

@@ -65,6 +65,24 @@ def test_listed_validation(root: Path) -> None:
         opened(root, val_list="held_out.txt")
 
 
+def test_a_list_and_a_drawing_exclude_each_other(root: Path) -> None:
+    (root / "held_out.txt").write_text("photo 7\n")
+    with pytest.raises(ValueError, match="val_fraction can't be used with val_list"):
+        opened(root, val_list="held_out.txt", val_fraction=0.5)
+    with pytest.raises(ValueError, match="val_fraction and split_seed can't be used with val_list"):
+        opened(root, val_list="held_out.txt", val_fraction=0.5, split_seed=3)
+    stated = FolderSettings(kind="folder", root=root, val_list="held_out.txt")
+    assert FolderSettings.model_validate(stated.model_dump(mode="json")) == stated
+
+
+@pytest.mark.parametrize("path", ["../held_out.txt", "/held_out.txt"])
+@pytest.mark.parametrize("key", ["tags", "val_list"])
+def test_a_path_that_leaves_the_data_is_refused(root: Path, key: str, path: str) -> None:
+    (root.parent / "held_out.txt").write_text("photo 7\n")
+    with pytest.raises(DataError, match=rf"leaves the data set's folder; .*\(data\.{key}\)"):
+        opened(root, **{key: path})
+
+
 def test_no_validation(root: Path) -> None:
     data = opened(root, val_fraction=0)
     assert len(data.ids("train")) == 10

@@ -19,6 +19,11 @@ def opened(root: Path) -> DataSet:
     return open_data(VocSettings(kind="voc", root=root, saliency="Saliency"), Path())
 
 
+def inspected(data: DataSet, **options: object) -> Inspection:
+    """With all masks and saliency maps."""
+    return inspect(data, SPLITS, masks=SPLITS, saliency=SPLITS, **options)  # type: ignore[arg-type]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
@@ -26,7 +31,7 @@ def cut(path: Path) -> None:
 def test_whole_data(voc_root: Path) -> None:
     (voc_root / "image_labels.csv").write_text("id,cat,dog\na,1,0\nb,0,0\nc,1,1\nd,1,0\n")
     told: list[tuple[int, int]] = []
-    found = inspect(opened(voc_root), SPLITS, progress=lambda done, of: told.append((done, of)))
+    found = inspected(opened(voc_root), progress=lambda done, of: told.append((done, of)))
     train = found.splits["train"]
     assert train.ids == ("a", "b", "c")
     assert train.untagged == ("b",)
@@ -48,14 +53,14 @@ def test_all_problems_in_one_error(
     (voc_root / "Saliency" / "c.png").unlink()
     Image.fromarray(np.zeros((40, 60), np.uint16)).save(voc_root / "Saliency" / "d.png")
     with pytest.raises(DataError) as caught:
-        inspect(opened(voc_root), SPLITS)
+        inspected(opened(voc_root))
     lines = str(caught.value).splitlines()
     assert lines[0] == "voc: 5 problems with the data:"
     for part in (
         "JPEGImages/a.jpg: can't be decoded",
         "SegmentationClass/b.png: value 3 is no class's",
         "SegmentationClass/c.png: is 60×41",
-        "Saliency: holds no file of 'c'",
+        "Saliency: there is no saliency map of image 'c'",
         "Saliency/d.png: a saliency map must be 8-bit grey",
     ):
         assert sum(part in line for line in lines) == 1
@@ -63,16 +68,43 @@ def test_all_problems_in_one_error(
 
 def test_one_problem_is_one_line(voc_root: Path) -> None:
     (voc_root / "SegmentationClass" / "c.png").unlink()
-    with pytest.raises(DataError, match=r"^[^\n]*SegmentationClass: holds no file of 'c', but of other images[^\n]*$"):
-        inspect(opened(voc_root), SPLITS)
+    with pytest.raises(DataError, match=r"^[^\n]*SegmentationClass: there is no mask of image 'c'$"):
+        inspected(opened(voc_root))
 
 
-def test_a_split_without_any_mask_needs_none(voc_root: Path) -> None:
-    for image_id in "abc":
+def test_masks_are_demanded_of_the_splits_alone_that_use_them(voc_root: Path) -> None:
+    for image_id in "ac":
         (voc_root / "SegmentationClass" / f"{image_id}.png").unlink()
     data = opened(voc_root)
-    assert not data.has_masks("train")
-    assert inspect(data, SPLITS).splits["val"].ids == ("d",)
+    assert data.has_masks("train")
+    assert inspect(data, SPLITS, masks=["val"], saliency=SPLITS).splits["val"].ids == ("d",)
+    with pytest.raises(DataError) as caught:
+        inspect(data, SPLITS, masks=["train"])
+    assert str(caught.value).splitlines() == [
+        "voc: 2 problems with the data:",
+        f"{voc_root}/SegmentationClass: there is no mask of image 'a'",
+        f"{voc_root}/SegmentationClass: there is no mask of image 'c'",
+    ]
+
+
+def test_files_that_nothing_uses_are_not_opened(voc_root: Path) -> None:
+    for folder in ("SegmentationClass", "Saliency"):
+        for image_id in "abcd":
+            (voc_root / folder / f"{image_id}.png").write_bytes(b"not an image")
+    data = opened(voc_root)
+    assert inspect(data, SPLITS).splits["train"].ids == ("a", "b", "c")
+    with pytest.raises(DataError, match=r"SegmentationClass/d\.png: can't be decoded") as caught:
+        inspect(data, SPLITS, masks=["val"])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"Saliency/d\.png: can't be decoded") as caught:
+        inspect(data, SPLITS, saliency=["val"])
+    assert "\n" not in str(caught.value)
+
+
+def test_masks_asked_for_where_there_are_none_at_all(voc_root: Path) -> None:
+    data = open_data(VocSettings(kind="voc", root=voc_root), Path())
+    with pytest.raises(DataError, match=r"^voc: there is no saliency map of image 'd'$"):
+        inspect(data, SPLITS, saliency=["val"])
 
 
 def test_skipping_lists_what_was_skipped(voc_root: Path) -> None:
@@ -88,13 +120,13 @@ def test_a_damaged_mask_is_never_skipped(voc_root: Path) -> None:
     path = voc_root / "SegmentationClass" / "b.png"
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(DataError, match=r"SegmentationClass/b\.png: can't be decoded"):
-        inspect(opened(voc_root), SPLITS, on_corrupt="skip")
+        inspected(opened(voc_root), on_corrupt="skip")
 
 
 def test_nothing_left(voc_root: Path) -> None:
     cut(voc_root / "JPEGImages" / "d.jpg")
     with pytest.raises(DataError, match=r"no image of the split 'val' can be read; the first: .*d\.jpg"):
-        inspect(opened(voc_root), SPLITS, on_corrupt="skip")
+        inspected(opened(voc_root), on_corrupt="skip")
 
 
 def test_an_image_that_vanished_after_opening(voc_root: Path) -> None:
@@ -132,6 +164,6 @@ def test_real_photos(voc6: Path) -> None:
     limit = {"train": 60, "val": 60}
     settings = VocSettings.model_validate({"kind": "voc", "root": voc6, "saliency": "Saliency", "limit": limit})
     data = open_data(settings, Path())
-    val = inspect(data, ["val"]).splits["val"]
+    val = inspect(data, ["val"], masks=["val"], saliency=["val"]).splits["val"]
     assert val.ids == data.ids("val")
     assert [tuple(size) for size in val.sizes.tolist()] == [data.image(image_id).shape[:2] for image_id in val.ids]

@@ -96,6 +96,8 @@ def test_fingerprint_ignores_what_changes_no_pixel(data: Scenes) -> None:
         return Scenes(ScenesSettings.model_validate({**base, **settings})).fingerprint("train")
 
     assert of() == of(cache_mb=0) == of(on_corrupt="skip") == of(val=9)
+    data = Scenes(ScenesSettings(kind="scenes", train=2, val=2, height=64, width=64))
+    assert data.fingerprint("train", masks=True, saliency=True) == of()
     assert len({of(), of(train=3), of(seed=1), of(height=70), of(width=70)}) == 5
 
 

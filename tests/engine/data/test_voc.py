@@ -188,6 +188,42 @@ def test_fingerprint_follows_ids_tags_and_files(voc_root: Path) -> None:
     assert len({first, second, third, fourth}) == 4
 
 
+def test_fingerprint_follows_masks_and_saliency_where_they_are_used(
+    voc_root: Path, mask_of: Callable[[Path, Sequence[int], tuple[int, int]], None]
+) -> None:
+    def of(**settings: object) -> tuple[str, str, str, str]:
+        data = opened(voc_root, saliency="Saliency", **settings)
+        return (
+            data.fingerprint("train"),
+            data.fingerprint("train", masks=True),
+            data.fingerprint("train", saliency=True),
+            data.fingerprint("train", masks=True, saliency=True),
+        )
+
+    def changed(before: tuple[str, ...], after: tuple[str, ...]) -> list[bool]:
+        return [one != other for one, other in zip(before, after, strict=True)]
+
+    first = of()
+    assert len(set(first)) == 4
+    assert of() == first
+    assert changed(first, of(other_values="void")) == [False, True, False, True]
+    assert changed(first, of(mask_values={"cat": 12, "dog": 8})) == [False, True, False, True]
+    mask_of(voc_root / "SegmentationClass" / "b.png", [0, 12, 8, 0], (40, 60))
+    second = of()
+    assert changed(first, second) == [False, True, False, True]
+    Image.new("L", (60, 40), 90).save(voc_root / "Saliency" / "c.png", compress_level=0)
+    assert changed(second, of()) == [False, False, True, True]
+    (voc_root / "SegmentationClass" / "d.png").unlink()  # of the other split
+    assert of()[1] == second[1]
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc", "Maps/../../other"])
+@pytest.mark.parametrize("key", ["tags", "saliency"])
+def test_a_path_that_leaves_the_data_is_refused(voc_root: Path, key: str, path: str) -> None:
+    with pytest.raises(DataError, match=rf"leaves the data set's folder; .*\(data\.{key}\)"):
+        opened(voc_root, **{key: path})
+
+
 def test_real_photos(voc6: Path) -> None:
     data = opened(voc6, saliency="Saliency")
     assert data.classes == ("cat", "cow", "dog", "horse", "person", "sheep")

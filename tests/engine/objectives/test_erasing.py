@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -161,6 +162,11 @@ def test_the_weight_follows_the_epoch(batch):
     assert float(figures["weight"]) == pytest.approx(0.45)
 
 
+def test_a_weight_that_would_become_negative_is_refused():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        settings(weight={"start": 0.3, "slope": -0.05})
+
+
 def test_targets_depend_on_step_and_image_alone(batch, moment):
     whole = sample_targets(batch.tags, moment)
     assert whole[2] == -1
@@ -168,6 +174,7 @@ def test_targets_depend_on_step_and_image_alone(batch, moment):
     order = [3, 0]
     part = Moment(moment.step, moment.epoch, moment.seed, tuple(moment.index[i] for i in order))
     assert sample_targets(batch.tags[order], part).tolist() == whole[order].tolist()
+    assert sample_targets(batch.tags, moment).tolist() == whole.tolist()
 
 
 def test_each_class_present_is_drawn_as_often():
@@ -177,6 +184,16 @@ def test_each_class_present_is_drawn_as_often():
     assert counts[1] == 0
     # Five standard deviations of a binomial of 900 at 1/3.
     assert ((counts[[0, 2, 3]] - 300).abs() < 5 * (900 * 2 / 9) ** 0.5).all()
+
+
+def test_images_of_a_step_and_following_steps_draw_independently():
+    """χ² of how often the pairs (image, next image) and (step, next step) fall on each pair of four classes."""
+    tags, index = torch.ones(80, 4), tuple(range(80))
+    drawn = torch.stack([sample_targets(tags, Moment(s, 0, (0, "step", s), index)) for s in range(80)])
+    for pairs in (drawn[:, 0::2] * 4 + drawn[:, 1::2], drawn[0::2] * 4 + drawn[1::2]):
+        counts = torch.bincount(pairs.flatten(), minlength=16).double()
+        # 99.9 % of χ² with 15 degrees of freedom.
+        assert float(((counts - 200) ** 2 / 200).sum()) < 37.7
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ def test_an_anchor_s_aliases_are_changed_one_by_one() -> None:
         ("seed.x=3", "seed is a plain value"),
         ("seed.x.y=3", "seed has no 'x'"),
         ("stages.5.epochs=3", "stages has no '5'"),
+        ("stages.cgnet.scales=[0.5, 1", "override 'stages.cgnet.scales=[0.5, 1': not valid YAML: "),
+        ("seed={a: 1, a: 2}", "override 'seed={a: 1, a: 2}': key 'a' stands twice"),
+        ("seed=!!int 3", "override 'seed=!!int 3': a value can't have a tag"),
     ],
 )
 def test_a_path_that_does_not_exist_is_named(override: str, message: str) -> None:

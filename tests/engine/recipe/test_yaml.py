@@ -60,8 +60,17 @@ def test_lines_of_keys() -> None:
         ("a: \x00\n", "r.yaml: not valid YAML"),
         ("", "r.yaml: is empty"),
         ("a: &x [*x]\n", "an alias stands within its own anchor"),
-        ("a: !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
-        ("a: !!python/name:os.system\n", "could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            "r.yaml:1: a value can't have a tag here (tag:yaml",
+        ),
+        ("a: !!python/name:os.system\n", "r.yaml:1: a value can't have a tag here"),
+        ("a: 1\nb: !!int abc\n", "r.yaml:2: a value can't have a tag here (tag:yaml.org,2002:int); leave it out"),
+        ("a: 1\nb: [!!str 5]\n", "r.yaml:2: a value can't have a tag here"),
+        ("a: 1\nb: !mine {c: 1}\n", "r.yaml:2: a value can't have a tag here (!mine)"),
+        ("a: ! 5\n", "r.yaml:1: a value can't have a tag here"),
+        ("!!set a: 1\n", "r.yaml:1: a value can't have a tag here"),
+        ("a: 1\nb: " + "9" * 5000, "r.yaml:2: not valid YAML: a number of 5000 digits is too long"),
     ],
 )
 def test_what_is_not_a_recipe_is_named(text: str, message: str) -> None:

@@ -46,7 +46,7 @@ def write_maps(path: Path, data: DataSet, ids: Sequence[str], reach: int) -> Non
     writer = MapStoreWriter.create(path, layout)
     for block in range(layout.block_count):
         writer.write_block(block, [np.ascontiguousarray(values[index]) for index in layout.block(block)])
-    finalize(path, {})
+    finalize(path, {"align_corners": False})
 
 
 def write_masks(path: Path, data: DataSet, ids: Sequence[str], shift: int, void: bool = False) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from camshaft.engine.data import voc_palette
 from camshaft.engine.report.colours import css, on_photographs
 from camshaft.engine.report.overlay import heat_overlay, mask_overlay
+from camshaft.engine.stores import voc_palette
 
 RED, BLUE = (200, 20, 20), (20, 20, 200)
 

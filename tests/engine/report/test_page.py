@@ -113,7 +113,7 @@ def test_stages_have_their_facts(html):
     assert facts == {
         "Stage": "crf",
         "Kind": "crf",
-        "Time": "41.5 s",
+        "Time": "42 s",
         "Peak memory": "1.5 GiB",
         "Images": "10",
         "Device": "CPU, 2 threads",

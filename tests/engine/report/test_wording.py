@@ -4,21 +4,6 @@ from camshaft.engine.report import wording
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0.0 s"),
-        (4.23, "4.2 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (7620, "2 h 07 min"),
-    ],
-)
-def test_durations(seconds, words):
-    assert wording.duration(seconds) == words
-
-
-@pytest.mark.parametrize(
     ("count", "words"),
     [(None, "–"), (0, "0 B"), (999, "999 B"), (1000, "0.977 KiB"), (1_610_612_736, "1.5 GiB"), (2**50, "1.02e+03 TiB")],
 )

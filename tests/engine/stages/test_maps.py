@@ -40,6 +40,7 @@ def maps_one_by_one(network: Classifier, image: np.ndarray, stage: InferMaps, gr
             with torch.no_grad():
                 maps = network(scaled.flip(3) if flip else scaled)
             maps = maps.flip(3) if flip else maps
+            maps = maps.relu() if stage.reduction == "max" else maps  # DRS's code rectifies first, OC-CSE's last
             maps = F.interpolate(maps, size=grid, mode="bilinear", align_corners=stage.align_corners).relu()
             passes.append(maps / (maps.amax((2, 3), keepdim=True) + 1e-5) if stage.reduction == "max" else maps)
     if stage.reduction == "max":

@@ -40,3 +40,11 @@ def test_confident_labels_keep_what_both_exponents_agree_on() -> None:
     low = np.array([[5, 0, 0, 5]], np.uint8)
     high = np.array([[5, 0, 3, 0]], np.uint8)
     assert seeds.confident_labels(low, high).tolist() == [[5, 0, 255, 0]]
+
+
+def test_rounding_never_leaves_the_unit_interval() -> None:
+    maps = Maps(np.ones((3, 2, 63), np.float32), np.arange(3), (333, 500))
+    for aligned in (True, False):
+        full = seeds.at_image_size(maps, align_corners=aligned)
+        assert full.max() <= 1
+        assert (seeds.background_score(full, 3.0) >= 0).all()

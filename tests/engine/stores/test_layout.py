@@ -93,10 +93,10 @@ def test_the_digest_tells_layouts_apart(data):
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "/x", "a/../../x", "..", ".", "", "a//b", "a\\b", "a\nb", "a\0b", "./a", "a/", ".part-a", "b/.part-a"],
+    ["../x", "/x", "a/../../x", "..", ".", "", "a//b", "a\\b", "a\nb", "a\0b", "./a", "a/", ".part-a", "a/b"],
 )
 def test_an_id_that_could_leave_its_folder_or_table_is_refused(name):
-    with pytest.raises(StoreError, match="not an id"):
+    with pytest.raises(StoreError, match="is not an id"):
         plan([name], [[]], np.ones((1, 2)), np.ones((1, 2)), classes=[])
 
 

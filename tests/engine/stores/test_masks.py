@@ -35,6 +35,7 @@ def test_voc_palette_has_vocs_colours():
     assert dog.tolist() == [64, 0, 128]
     assert person.tolist() == [192, 128, 128]
     assert void.tolist() == [224, 224, 192]
+    assert len({tuple(colour) for colour in palette.tolist()}) == 256
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -57,7 +58,7 @@ def test_files_are_palette_images_in_file_values(folder):
 
 
 def test_a_complete_folder_knows_its_masks(folder):
-    names = ("b", "a", "sub/c", "2007_000001.v1")
+    names = ("b", "a", "c", "2007_000001.v1")
     for seed, name in enumerate(names):
         folder.write(name, some_labels(seed))
     with pytest.raises(StoreError, match="not complete"):
@@ -76,22 +77,22 @@ def test_a_complete_folder_knows_its_masks(folder):
 def test_the_table_is_sha256sums(folder):
     if shutil.which("sha256sum") is None:
         pytest.skip("no sha256sum here")
-    for name in ("a", "b c", "sub/d"):
+    for name in ("a", "b c", "d"):
         folder.write(name, some_labels())
-    folder.finalize(["a", "b c", "sub/d"], {})
+    folder.finalize(["a", "b c", "d"], {})
     check = ["sha256sum", "--check", "--strict", "masks.sha256"]
     assert subprocess.run(check, cwd=folder.path, check=False, capture_output=True).returncode == 0
 
 
 def test_ids_done_counts_only_whole_files(folder):
-    for name in ("a", "b", "sub/c", "cut", "empty", "other"):
+    for name in ("a", "b", "c", "cut", "empty", "other"):
         folder.write(name, some_labels())
     whole = (folder.path / "cut.png").read_bytes()
     (folder.path / "cut.png").write_bytes(whole[:-1])
     (folder.path / "empty.png").write_bytes(b"")
     (folder.path / "other.png").write_bytes(b"x" * 50)
     (folder.path / ".part-7-d.png").write_bytes(whole)
-    assert folder.ids_done() == {"a", "b", "sub/c"}
+    assert folder.ids_done() == {"a", "b", "c"}
     with pytest.raises(StoreError, match=r"1 of 2 masks are missing, the first is 'cut'"):
         folder.finalize(["a", "cut"], {})
 
@@ -135,7 +136,7 @@ def test_an_altered_mask_is_named(folder, position):
         opened.verify()
     assert (opened.read("a") == some_labels()).all()
     file.unlink()
-    with pytest.raises(StoreError, match=re.escape(f"{file}: missing")):
+    with pytest.raises(StoreError, match=re.escape(f"{file}: missing; remove {folder.path} and run again")):
         opened.verify()
 
 
@@ -167,7 +168,7 @@ def test_a_damaged_mask_of_an_unfinished_folder_is_named(folder):
         folder.read("a")
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "sub/../../x", "..", "", ".part-x"])
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "sub/x", "sub/../../x", "..", "", ".part-x"])
 def test_an_id_never_leaves_the_folder(folder, name):
     with pytest.raises(StoreError, match="not an id"):
         folder.write(name, some_labels())

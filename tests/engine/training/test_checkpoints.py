@@ -122,6 +122,29 @@ def test_a_checkpoint_of_another_training_is_not_used(run, caplog):
     assert "from another training (settings differ)" in caplog.text
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_checkpoints_of_another_training_give_way_to_those_of_this_one(run, keep):
+    stop_at(run, 10)
+    other = {"optimizer": {"kind": "sgd", "lr": 0.01}, "checkpoint_every": {"steps": 2}, "keep_checkpoints": keep}
+    stop_at(run, 5, other)
+    assert names(run) == ["step-00000004", "step-00000005"][-keep:]
+    assert run(other).resumed_at == 5
+
+
+def test_checkpoints_of_another_training_stay_until_there_is_one_of_this(run):
+    stop_at(run, 10)
+    run({"optimizer": {"kind": "sgd", "lr": 0.01}, "epochs": 1})
+    assert run(EVERY_4).resumed_at == 10
+
+
+def test_a_damaged_checkpoint_does_not_count_as_one_that_is_kept(run):
+    stop_at(run, 11)
+    damage_truncate(run.checkpoints / "step-00000011")
+    stop_at(run, 10)
+    assert names(run) == ["step-00000008", "step-00000010"]
+    assert run(EVERY_4).resumed_at == 10
+
+
 def test_no_code_in_a_checkpoint_is_run_even_if_its_manifest_is_right(run, tmp_path):
     class Hostile:
         def __reduce__(self):

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from camshaft.engine.data import Augmentation, Loader, Normalization
+from camshaft.engine.data.scenes import Scenes, ScenesSettings
 from camshaft.engine.errors import Stopped, TrainingError
 from camshaft.engine.objectives import Objective, TagsObjective
 from camshaft.engine.runtime.seeds import seed_torch
@@ -184,9 +186,48 @@ def test_half_precisions_learn_nearly_as_float32_does(run, another_run, arithmet
     assert all(value.dtype == torch.float32 for value in another_run.weights().values())
 
 
-def test_too_few_images_for_a_batch(run, tiny_source):
-    with pytest.raises(TrainingError, match="no whole batch to train on: batch_size 4 is more"):
+def test_a_source_without_a_batch(run, tiny_source):
+    with pytest.raises(TrainingError, match="no batch to train on"):
         run(source=tiny_source(images=3))
+
+
+def test_a_step_of_more_micro_batches_than_an_epoch_has_goes_through_several(run, another_run, tiny_source):
+    """Two batches in an epoch of the source, five in a step: three of its epochs in one of the training."""
+    seen = []
+
+    class Noted(tiny_source):
+        def batch(self, index):
+            seen.append(index.tolist())
+            return super().batch(index)
+
+    settings = {"batch_size": 20, "accumulation": 5, "epochs": 2}
+    result = run(settings, source=Noted(images=8))
+    assert (result.steps, len(run.losses())) == (2, 2)
+    of_source = [batch.index.tolist() for epoch in range(6) for batch in tiny_source(images=8).epoch(epoch)]
+    assert seen == of_source[0:5] + of_source[6:11]
+    stop = StopFlag()
+    stop.set("SIGTERM")
+    with pytest.raises(Stopped, match="after step 1 of 2"):
+        another_run(settings, source=tiny_source(images=8), stop=stop)
+    another_run(settings, source=tiny_source(images=8))
+    assert_equal(another_run.weights(), run.weights())
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4, 8])
+def test_fewer_images_than_a_batch_train_however_it_is_split(run, tiny_network, accumulation):
+    scenes = Scenes(ScenesSettings(kind="scenes", train=5, val=0, height=64, width=64))
+    source = Loader(
+        scenes,
+        scenes.ids("train"),
+        scenes.tags("train"),
+        augmentation=Augmentation(crop=32),
+        normalization=Normalization(),
+        batch_size=8 // accumulation,
+        seed=1,
+        workers=0,
+    )
+    settings = {"batch_size": 8, "accumulation": accumulation, "epochs": 2}
+    assert run(settings, source=source, network=lambda: tiny_network(len(scenes.classes))).steps == 2
 
 
 def test_the_network_is_free_of_deepspeed_afterwards(run):

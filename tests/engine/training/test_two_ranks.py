@@ -20,6 +20,9 @@ SCENARIOS = (
     "poisoned",
     "stopped_on_the_last_rank",
     "disk_full_on_the_last_rank",
+    "image_lost_on_the_last_rank",
+    "metrics_not_written",
+    "metrics_not_read",
 )
 
 pytestmark = pytest.mark.two_ranks
@@ -114,3 +117,22 @@ def test_a_full_disk_on_one_rank_stops_all_and_leaves_nothing_half_written(both)
     assert first == second
     assert "step-00000002" in first
     assert list((both / "disk_full_on_the_last_rank" / "checkpoints").iterdir()) == []
+
+
+def test_all_ranks_name_the_image_that_one_of_them_could_not_load(both):
+    first, second = errors(both / "image_lost_on_the_last_rank")
+    assert first == second == "ImageError: lost.jpg: no such file; step 3"
+    assert len(losses(both / "image_lost_on_the_last_rank")) == 3
+
+
+def test_metrics_that_the_first_rank_cannot_write_stop_all_even_after_the_last_step(both):
+    first, second = errors(both / "metrics_not_written")
+    assert first == second
+    assert first.startswith("TrainingError: rank 0: OSError: ")
+    assert len(losses(both / "metrics_not_written")) == 8
+
+
+def test_metrics_that_the_first_rank_cannot_read_stop_all(both):
+    first, second = errors(both / "metrics_not_read")
+    assert first == second
+    assert "metrics.jsonl" in first

@@ -8,12 +8,15 @@ Its place among other processes comes from the environment, as a launcher sets i
 import importlib.util
 import json
 import os
+import resource
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from camshaft.engine.errors import CamshaftError
+from camshaft.engine.errors import CamshaftError, ImageError
 from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
@@ -70,17 +73,52 @@ def stopped_on_the_last_rank(run, ranks):
     run({**WHOLE_BATCHES, "zero_stage": 1}, ranks=ranks, stop=stop, each_step=ask)
 
 
-def disk_full_on_the_last_rank(run, ranks):
-    import resource
-    import signal
-
+@contextmanager
+def size_of_files_limited_at_will():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    if ranks.rank == ranks.world_size - 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
-        run({**WHOLE_BATCHES, "zero_stage": 1, "checkpoint_every": {"steps": 2}}, ranks=ranks)
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def disk_full_on_the_last_rank(run, ranks):
+    with size_of_files_limited_at_will() as limit:
+        if ranks.rank == ranks.world_size - 1:
+            limit(1000)
+        run({**WHOLE_BATCHES, "zero_stage": 1, "checkpoint_every": {"steps": 2}}, ranks=ranks)
+
+
+class LosesAnImage(tiny.TinySource):
+    """Its fourth batch can't be loaded on the last rank."""
+
+    def epoch(self, epoch, start_batch=0):
+        for number, batch in enumerate(super().epoch(epoch, start_batch)):
+            if (epoch, number) == (1, 0) and self.rank == self.ranks - 1:
+                raise ImageError("lost.jpg: no such file; step 3")
+            yield batch
+
+
+def image_lost_on_the_last_rank(run, ranks):
+    source = LosesAnImage(micro_batch=4, rank=ranks.rank, ranks=ranks.world_size)
+    # An objective that has ranks exchange weights before the forward pass, too.
+    objective = SegmentationObjective(SegmentationSettings(), stride=2)
+    run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=objective, source=source)
+
+
+def metrics_not_written(run, ranks):
+    """The record of the last step doesn't fit."""
+    with size_of_files_limited_at_will() as limit:
+        run(WHOLE_BATCHES, ranks=ranks, each_step=lambda step: limit(0) if step == 8 and ranks.is_first else None)
+
+
+def metrics_not_read(run, ranks):
+    if ranks.is_first:
+        (run.folder / "metrics.jsonl").mkdir(parents=True)
+    try:
+        run(WHOLE_BATCHES, ranks=ranks)
+    except IsADirectoryError as error:
+        raise CamshaftError(str(error)) from error
 
 
 def main():
