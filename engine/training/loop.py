@@ -86,7 +86,7 @@ def train(
     """Train `network` in place, going on from the newest whole checkpoint in `folder`.
 
     A resumed training sees the same samples in the same order and draws the same random numbers as one that was never
-    stopped; on the CPU its weights are equal to the last bit.
+    stopped; on the CPU, with as many threads, its weights are equal to the last bit.
 
     An epoch has at least one step: where the source's has fewer batches than a step accumulates, an epoch goes through
     the source as often as one step needs, in a new order each time.

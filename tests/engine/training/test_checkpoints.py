@@ -38,6 +38,16 @@ def names(run):
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
+@pytest.fixture
+def one_thread():
+    """As many threads as the worker has: sums over another number of them differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_training_ends_with_the_same_weights(run, another_run):
     another_run()
     victim_step = random.SystemRandom().randrange(5, 17)
