@@ -87,7 +87,7 @@ def test_a_change_runs_only_what_depends_on_it(
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("ordinary: starts"):
-            time.sleep(1.0)
+            time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
             break
     text = output_of(process, code=143)
