@@ -4,20 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import model_validator
 
 from camshaft.engine.models import Classifier, ClassifierSettings, build_classifier
 from camshaft.engine.objectives import ErasingObjective, ErasingSettings
-from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages.fit import (
     TrainingStage,
-    check_training,
     fit,
     seed_initial_weights,
     tagged_images,
-    weights_files,
-    weights_supervision,
 )
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
@@ -42,23 +37,16 @@ class Erase(TrainingStage, ClassifierSettings, ErasingSettings):
 
     def supervision(self) -> frozenset[Supervision]:
         """Tags, and what the first weights learnt from."""
-        return weights_supervision(self.backbone.weights) | {Supervision.TAGS}
+        return super().supervision() | {Supervision.TAGS}
 
-    def external_files(self, base: Path) -> tuple[Path, ...]:
-        """The pretrained weights."""
-        return weights_files(self.backbone, base)
-
-    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
-        """Look for the weights, and build the network without them or any memory."""
-        check_training(self, self.backbone, base, ranks)
-        with torch.device("meta"):
-            build_classifier(self.part(ClassifierSettings), classes, base, pretrained=False)
+    def build(self, classes: Sequence[str], base: Path, *, pretrained: bool = True) -> Classifier:
+        """The network, with its first weights or random ones."""
+        return build_classifier(self.part(ClassifierSettings), classes, base, pretrained=pretrained)
 
     def run(self, context: StageContext) -> Figures:
         """Train on the images of the train split that have a tag: in the others there is nothing to erase."""
         seed_initial_weights(context)
-        classifier = self.part(ClassifierSettings)
-        network = build_classifier(classifier, context.data.classes, context.base)
+        network = self.build(context.data.classes, context.base)
         erasing = self.part(ErasingSettings)
         guide = None if self.guide is None else open_network(context, self.guide, Classifier)
         return fit(self, context, network, ErasingObjective(erasing, guide), indices=tagged_images(context))

@@ -1,10 +1,12 @@
 """The frame of every stage that trains a network: images, loader, the one loop, and the network's file."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
 from pydantic import model_validator
 
 from camshaft.engine.data import Augmentation, ColourJitter, Loader, Resize
@@ -52,39 +54,37 @@ class TrainingStage(Stage, TrainingSettings):
             raise ValueError("augmentation: images of a batch need one size: set crop or resize.square")
         return self
 
+    backbone: BackboneSettings
+    """The network below the head."""
+
+    @abstractmethod
+    def build(self, classes: Sequence[str], base: Path, *, pretrained: bool = True) -> Classifier | Segmenter:
+        """The network that is trained, with its first weights; without them where `pretrained` is False."""
+
+    def supervision(self) -> frozenset[Supervision]:
+        """What the first weights learnt from."""
+        if self.backbone.weights is None:
+            return frozenset()
+        return frozenset({Supervision.IMAGENET if self.backbone.weights == "imagenet" else Supervision.WEIGHTS})
+
+    def external_files(self, base: Path) -> tuple[Path, ...]:
+        """The file of the first weights."""
+        backbone = self.backbone
+        return () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
+
+    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
+        """See that the batch splits over the ranks and the weights are there, and build the network without memory."""
+        self.micro_batch(ranks.world_size)
+        self.external_files(base)
+        with torch.device("meta"):
+            self.build(classes, base, pretrained=False)
+
     def made_splits(self) -> None:
         """A network is made, nothing per image."""
 
     def tidy(self, folder: Path) -> None:
         """Remove the checkpoints."""
         remove_checkpoints(folder / CHECKPOINTS)
-
-
-def check_training(stage: TrainingStage, backbone: BackboneSettings, base: Path, ranks: Ranks) -> None:
-    """Find what would stop a training: a batch that does not split over the ranks, weights that are not there.
-
-    Raises:
-        TrainingError: `batch_size` does not split.
-        WeightsError: the weights' file or package is missing.
-    """
-    stage.micro_batch(ranks.world_size)
-    weights_files(backbone, base)
-
-
-def weights_files(backbone: BackboneSettings, base: Path) -> tuple[Path, ...]:
-    """The files of a network's first weights.
-
-    Raises:
-        WeightsError: they are not there.
-    """
-    return () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
-
-
-def weights_supervision(weights: str | None) -> frozenset[Supervision]:
-    """What a network's first weights have learnt from."""
-    if weights is None:
-        return frozenset()
-    return frozenset({Supervision.IMAGENET if weights == "imagenet" else Supervision.WEIGHTS})
 
 
 def seed_initial_weights(context: StageContext) -> None:

@@ -4,20 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import torch
-
-from camshaft.engine.models import SegmenterSettings, build_segmenter
+from camshaft.engine.models import Segmenter, SegmenterSettings, build_segmenter
 from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
-from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages.fit import (
     TrainingStage,
-    check_training,
     fit,
     seed_initial_weights,
-    weights_files,
-    weights_supervision,
 )
-from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
+from camshaft.engine.stages.stage import Figures, Input, Product, StageContext
 from camshaft.engine.stores import MaskFolder
 
 
@@ -30,25 +24,14 @@ class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
 
     produces: ClassVar[Product] = Product.SEGMENTER
 
-    def supervision(self) -> frozenset[Supervision]:
-        """What the first weights learnt from; the labels' own supervision comes with them."""
-        return weights_supervision(self.backbone.weights)
-
-    def external_files(self, base: Path) -> tuple[Path, ...]:
-        """The pretrained weights."""
-        return weights_files(self.backbone, base)
-
-    def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
-        """Look for the weights, and build the network without them or any memory."""
-        check_training(self, self.backbone, base, ranks)
-        with torch.device("meta"):
-            build_segmenter(self.part(SegmenterSettings), classes, base, pretrained=False)
+    def build(self, classes: Sequence[str], base: Path, *, pretrained: bool = True) -> Segmenter:
+        """The network, with its first weights or random ones."""
+        return build_segmenter(self.part(SegmenterSettings), classes, base, pretrained=pretrained)
 
     def run(self, context: StageContext) -> Figures:
         """Train on all images of the train split; those without tags are all background."""
         seed_initial_weights(context)
-        settings = self.part(SegmenterSettings)
-        network = build_segmenter(settings, context.data.classes, context.base)
+        network = self.build(context.data.classes, context.base)
         masks = MaskFolder.open(context.inputs[self.labels].folder / "train")
         loss = self.part(SegmentationSettings)
         return fit(self, context, network, SegmentationObjective(loss, network.stride), targets=masks.read)
