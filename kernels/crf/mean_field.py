@@ -1,58 +1,48 @@
 """Mean-field inference of the dense CRF (Krähenbühl and Koltun 2011, algorithm 1): the fused twin, tile by tile.
 
-Each thread has a share of the tiles, with its own groups of pixels, and splats onto lattices of its own; these are
-summed before they are blurred.
+Here the lattices are built and arrays provided; what the threads then do together is in together.py.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.kernels import simd
-from camshaft.kernels.crf import appearance, lattice, passes, smoothness
+from camshaft.kernels.barrier import barrier
+from camshaft.kernels.crf import embedding, groups, lattice, smoothness, together
+from camshaft.kernels.crf.channels import Floats, layout
+from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.parameters import Parameters
 from camshaft.kernels.crf.tiles import LARGEST_PERIOD, Tiles, cut
-from camshaft.kernels.crf.workspace import Workspace, borrowed
+from camshaft.kernels.crf.workspace import CACHE_LINE, Workspace, borrowed
 
-Floats = NDArray[np.float32]
 T = TypeVar("T")
-ONE = simd.Lanes(1)
-
-
-@dataclass(frozen=True)
-class Share:
-    """A thread's tiles, from begin to end, and its scratch arrays."""
-
-    begin: int
-    end: int
-    space: Workspace
+LINE = CACHE_LINE // 4  # float32 in a cache line
 
 
 class Team:
-    """The threads of one image, and their shares of its tiles."""
+    """The threads of one image, each with scratch arrays of its own."""
 
-    def __init__(self, tiles: Tiles, spaces: list[Workspace], pool: ThreadPoolExecutor) -> None:
-        """Share the tiles out evenly."""
-        ends = [tiles.number * (t + 1) // len(spaces) for t in range(len(spaces))]
-        self.shares = [Share(b, e, s) for b, e, s in zip([0, *ends[:-1]], ends, spaces, strict=True)]
-        self._pool = pool
+    def __init__(self, spaces: list[Workspace], pool: ThreadPoolExecutor) -> None:
+        """One thread for each workspace."""
+        self.spaces, self._pool = spaces, pool
 
-    def each(self, function: Callable[[Share], T]) -> list[T]:
-        """Run a function on every share at once; the calling thread does the first."""
-        others = [self._pool.submit(function, share) for share in self.shares[1:]]
-        return [function(self.shares[0]), *(other.result() for other in others)]
+    @property
+    def size(self) -> int:
+        """How many threads."""
+        return len(self.spaces)
 
-    def total(self, name: str, size: int) -> Floats:
-        """Add the shares' arrays of this name onto the first's, clear them, and return the first's."""
-        first, *others = (share.space.take(name, size, np.float32) for share in self.shares)
-        for other in others:
-            first += other
-            other[:] = 0
-        return first
+    def each(self, function: Callable[[int, NDArray[np.int64]], T]) -> list[T]:
+        """Call function(member, barrier) for every member at once; the calling thread does the first."""
+        arrivals = barrier()
+        try:
+            others = [self._pool.submit(function, member, arrivals) for member in range(1, self.size)]
+            return [function(0, arrivals), *(other.result() for other in others)]
+        except BaseException:
+            arrivals[1] = 1  # nobody may wait for a thread that never started
+            raise
 
 
 def unfit(height: int, width: int, parameters: Parameters) -> str | None:
@@ -70,7 +60,7 @@ def key_strides(height: int, width: int, parameters: Parameters) -> NDArray[np.i
     """Return the strides of the keys of the appearance kernel's vertices."""
     place = np.array([width - 1, height - 1]) / parameters.bilateral_sxy
     colour = np.full(3, 255 / parameters.bilateral_srgb)
-    return lattice.key_strides(np.concatenate([place, colour]), 62 - appearance.ORDER_BITS)
+    return lattice.key_strides(np.concatenate([place, colour]), 62 - embedding.ORDER_BITS)
 
 
 def mean_field(
@@ -82,7 +72,7 @@ def mean_field(
     result = np.empty(unaries.shape, np.float32)
     threads = min(threads, tiles.number)
     with borrowed(threads) as spaces, ThreadPoolExecutor(threads, "crf") as pool:
-        field = Field(tiles, np.ascontiguousarray(image), parameters, Team(tiles, spaces, pool))
+        field = Field(tiles, np.ascontiguousarray(image), parameters, Team(spaces, pool))
         for probabilities, q in zip(unaries, result, strict=True):
             field.infer(np.ascontiguousarray(probabilities).reshape(-1), len(probabilities), q.reshape(-1))
     return result
@@ -96,86 +86,58 @@ class Field:
         self.tiles, self.parameters, self.team = tiles, parameters, team
         self.smoothness = smoothness.build(tiles, parameters.gaussian_sxy, parameters.gaussian_compat)
         strides = key_strides(tiles.height, tiles.width, parameters)
-        places = appearance.places(tiles.height, tiles.width, parameters.bilateral_sxy, parameters.bilateral_srgb)
+        quotients = embedding.places(tiles.height, tiles.width, parameters.bilateral_sxy, parameters.bilateral_srgb)
         grouped = team.each(
-            lambda share: appearance.group(image, tiles, share.begin, share.end, places, strides, share.space)
+            lambda member, _: groups.group(image, tiles, member, team.size, quotients, strides, team.spaces[member])
         )
-        self.groups = {share.begin: groups for share, (groups, _, _) in zip(team.shares, grouped, strict=True)}
-        table, self.count = appearance.unite(grouped, strides, padded=tiles.height * tiles.width % 4 > 0)
-        self.neighbours = team.shares[0].space.take("neighbours", 12 * (self.count + 1), np.int32)
-        appearance.link(table, self.count, strides, self.neighbours)
-        self._normalise()
+        self.groups = [groups for groups, _, _ in grouped]
+        padded = tiles.height * tiles.width % 4 > 0
+        vertices, self.count, numbers = groups.unite([(t, count) for _, t, count in grouped], strides, padded)
+        space = team.spaces[0]
+        self.neighbours = space.take("neighbours", 2 * CORNERS * (self.count + 1), np.int32)
+        sums, mass, spare = self._lattices(1)
+        own = [s.take("z", tiles.size, np.float32) for s in team.spaces]
+        compat = np.float32(parameters.bilateral_compat)
 
-    def _normalise(self) -> None:
-        """Fold the norm 1 / sqrt(K 1) and the square root of the weight into the appearance kernel's weights."""
-        tiles, size = self.tiles, self.count + 1
-        compat = np.float32(self.parameters.bilateral_compat)
+        def normalise(member: int, arrivals: NDArray[np.int64]) -> None:
+            together.normalise_weights(
+                member, team.size, arrivals, tiles, self.groups[member], numbers[member], vertices, self.count,
+                strides, self.neighbours, sums, mass, spare, own[member], compat,
+            )  # fmt: skip
 
-        def measure(share: Share) -> None:
-            z = share.space.zeros("z", tiles.size, np.float32)
-            ones = share.space.zeros("lattice", size, np.float32)
-            passes.measure(tiles, self.groups[share.begin], share.begin, share.end, ones, z)
+        team.each(normalise)
 
-        self.team.each(measure)
-        mass = self.team.total("lattice", size)
-        spare = self.team.shares[0].space.zeros("other lattice", size, np.float32)
-        passes.blur(ONE, 1, mass, spare, self.neighbours, self.count)
-
-        def normalise(share: Share) -> None:
-            z = share.space.take("z", tiles.size, np.float32)
-            passes.normalise_groups(ONE, self.groups[share.begin], share.end - share.begin, mass, compat, z)
-
-        self.team.each(normalise)
+    def _lattices(self, channels: int) -> tuple[Floats, Floats, Floats]:
+        """Return zeros: all members' sums, and two lattices."""
+        size = (self.count + 1) * channels
+        size += -size % LINE
+        space = self.team.spaces[0]
+        sums = space.zeros("sums", self.team.size * size, np.float32)
+        return sums, space.zeros("lattice", size, np.float32), space.zeros("other lattice", size, np.float32)
 
     def infer(self, probabilities: Floats, labels: int, q: Floats) -> None:
         """Fill q, flat (L, H, W), from the unary's probabilities, flat (L, H, W)."""
         tiles, team, smooth = self.tiles, self.team, self.smoothness
         lanes, blocks, flat = layout(labels)
         channels = lanes.width * blocks
-        lattice_size, grid_size = (self.count + 1) * channels, smooth.columns * smooth.rows * channels
-        space = team.shares[0].space
+        space = team.spaces[0]
         unary = space.take("unary", tiles.number * tiles.size * channels, np.float32)
-        blurred, grid = (
-            space.zeros("other lattice", lattice_size, np.float32),
-            space.take("grid", grid_size, np.float32),
+        lattices = self._lattices(channels)
+        size = smooth.columns * smooth.rows * channels
+        grids = (
+            space.zeros("split grids", team.size * smoothness.SPLIT * size, np.float32),
+            space.zeros("grid", size, np.float32),
+            space.zeros("folded grid", size, np.float32),
         )
-        folded = space.zeros("folded grid", grid_size, np.float32)
-        grid[:] = 0
-        clip, iterations = np.float32(self.parameters.clip), self.parameters.iterations
+        own = [s.take("z", tiles.size * channels, np.float32) for s in team.spaces]
+        for z in own:
+            z[:] = 0  # pixels outside the image keep this
+        clip = np.float32(self.parameters.clip)
 
-        def start(share: Share) -> None:
-            passes.take_logs(lanes, blocks, flat, tiles, share.begin, share.end, probabilities, clip, unary)
-            share.space.zeros("z", tiles.size * channels, np.float32)
-            share.space.zeros("split grid", smoothness.SPLIT * grid_size, np.float32)
-
-        def step(share: Share) -> None:
-            sums = share.space.zeros("lattice", lattice_size, np.float32)
-            split = share.space.take("split grid", smoothness.SPLIT * grid_size, np.float32)
-            z = share.space.take("z", tiles.size * channels, np.float32)
-            passes.step(
-                lanes, blocks, flat, tiles, share.begin, share.end, self.groups[share.begin], smooth,
-                unary, blurred, grid, sums, split, z, q, done == 0, done == iterations,
+        def iterate(member: int, arrivals: NDArray[np.int64]) -> None:
+            together.iterate(
+                lanes, blocks, flat, member, team.size, arrivals, tiles, self.groups[member], smooth, self.neighbours,
+                probabilities, clip, self.parameters.iterations, unary, *lattices, *grids, own[member], q,
             )  # fmt: skip
 
-        team.each(start)
-        for done in range(iterations + 1):
-            team.each(step)
-            if done < iterations:
-                sums, split = (
-                    team.total("lattice", lattice_size),
-                    team.total("split grid", smoothness.SPLIT * grid_size),
-                )
-                passes.blur(lanes, blocks, sums, blurred, self.neighbours, self.count)
-                space.swap("lattice", "other lattice")
-                blurred = sums
-                smoothness.fold(flat, split, smooth.columns, smooth.rows, channels, folded)
-                smoothness.blur(flat, folded, grid, smooth.columns, smooth.rows, smooth.absent, channels)
-
-
-def layout(labels: int) -> tuple[simd.Lanes, int, simd.Lanes]:
-    """Return lanes and blocks of a pixel's channels, and the lanes for what treats labels and pixels alike."""
-    if labels == 2:
-        return ONE, 1, simd.Lanes(16)
-    if labels <= 4:
-        return simd.Lanes(4), 1, simd.Lanes(16)
-    return simd.Lanes(8), -(-labels // 8), simd.Lanes(8)
+        team.each(iterate)

@@ -4,28 +4,21 @@
     unary    float32, flat (tiles, pixels of a tile, channels)
     lattice  float32, flat (vertices, channels): the appearance kernel's; grid: the smoothness kernel's
 
-The channels of a pixel are its labels, padded to whole vectors. Two labels need one channel alone: with
-D = q0 - q1 and z = z0 - z1, D = tanh(z / 2), and as filters are linear, D is all that they need.
+What the channels of a pixel are, says channels.py.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from camshaft.kernels import simd
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.crf.appearance import CORNERS, Groups, normalise
+from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences
+from camshaft.kernels.crf.embedding import CORNERS
+from camshaft.kernels.crf.ends import emit
+from camshaft.kernels.crf.groups import Groups
 from camshaft.kernels.crf.smoothness import Smoothness
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
 
-Floats = NDArray[np.float32]
 EIGHT = simd.Lanes(8)
-ABSENT = np.float32(-1e30)  # the logit of a channel that is no label
-
-
-@compiled()
-def spread(lanes: simd.Lanes, blocks: int) -> int:
-    """Return the blocks of a pixel: a constant, 1, for narrow lanes, so that indices are shifted, not multiplied."""
-    return 1 if lanes.width < 8 else blocks
 
 
 @compiled(fastmath=True)
@@ -34,7 +27,7 @@ def slice_groups(
 ) -> None:
     """Set z of each record of groups begin to end to what it interpolates between its six vertices."""
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
-    blocks = spread(lanes, blocks)
+    blocks = blocks_of(lanes, blocks)
     channels = lanes.width * blocks
     for g in range(begin, end):
         c = g * CORNERS
@@ -60,7 +53,7 @@ def splat_groups(
 ) -> None:
     """Add z of each record of groups begin to end onto its six vertices."""
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
-    blocks = spread(lanes, blocks)
+    blocks = blocks_of(lanes, blocks)
     channels = lanes.width * blocks
     nothing = simd.broadcast(np.float32(0), lanes)
     for g in range(begin, end):
@@ -103,11 +96,18 @@ def splat_single(groups: Groups, begin: int, end: int, z: Floats, lattice: Float
 
 @compiled(fastmath=True)
 def softmax(lanes: simd.Lanes, blocks: int, flat: simd.Lanes, z: Floats, begin: int, end: int) -> None:
-    """Turn the logits z[begin : end] into marginals."""
+    """Turn the logits z[begin : end] into marginals, or differences of logits into those of marginals."""
     if lanes.width == 1:
         one, two = np.float32(1), np.float32(2)
         for i in range(begin, end, flat.width):
             simd.store(z, i, one - two / (one + simd.exp(simd.load(z, i, flat))))
+    elif keeps_differences(lanes):
+        nothing = simd.broadcast(np.float32(0), flat)
+        for i in range(begin, end, flat.width):
+            logits = simd.load(z, i, flat)
+            highest = simd.maximum(simd.max_among(logits, lanes), nothing)
+            q, q_last = simd.exp(logits - highest), simd.exp(nothing - highest)
+            simd.store(z, i, (q - q_last) / (simd.sum_among(q, lanes) + q_last))
     elif lanes.width < 8:
         for i in range(begin, end, flat.width):
             logits = simd.load(z, i, flat)
@@ -152,7 +152,7 @@ def smooth(
         last: nothing is to be splat.
     """
     vertices, slots, weights, norm = smoothness.vertices, smoothness.slots, smoothness.weights, smoothness.norm
-    blocks = spread(lanes, blocks)
+    blocks = blocks_of(lanes, blocks)
     channels = lanes.width * blocks
     size = WIDTH * tiles.period * tiles.run
     left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tiles.run
@@ -199,8 +199,8 @@ def step(
     blocks: int,
     flat: simd.Lanes,
     tiles: Tiles,
-    begin: int,
-    end: int,
+    member: int,
+    members: int,
     groups: Groups,
     smoothness: Smoothness,
     unary: Floats,
@@ -213,14 +213,14 @@ def step(
     first: bool,
     last: bool,
 ) -> None:
-    """Do one step on tiles begin to end: from the blurred lattices to q's sums on the next ones, or to q itself.
+    """Do one step on a member's tiles: from the blurred lattices to q's sums on the next ones, or to q itself.
 
     Args:
         first: start from the unary alone.
         last: write q, float32 flat (L, H, W), instead of splatting it.
     """
-    for tile in range(begin, end):
-        g0, g1 = groups.first[tile - begin], groups.first[tile - begin + 1]
+    for done, tile in enumerate(range(member, tiles.number, members)):
+        g0, g1 = groups.first[done], groups.first[done + 1]
         if not first:
             slice_groups(lanes, blocks, groups, g0, g1, lattice, z)
         smooth(lanes, blocks, flat, tiles, tile, smoothness, unary, grid, grid_out, z, first, last)
@@ -230,116 +230,3 @@ def step(
             splat_single(groups, g0, g1, z, lattice_out)
         else:
             splat_groups(lanes, blocks, groups, g0, g1, z, lattice_out)
-
-
-@compiled()
-def emit(lanes: simd.Lanes, blocks: int, tiles: Tiles, tile: int, z: Floats, q: Floats) -> None:
-    """Write a tile's marginals to q, flat (L, H, W)."""
-    blocks = spread(lanes, blocks)
-    channels = lanes.width * blocks
-    tall = tiles.period * tiles.run
-    plane = tiles.height * tiles.width
-    left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
-    wide = min(WIDTH, tiles.width - left)
-    for y in range(min(tall, tiles.height - top)):
-        source = (y % tiles.period * tiles.run + y // tiles.period) * channels
-        target = (top + y) * tiles.width + left
-        if lanes.width == 1:
-            for x in range(wide):
-                q0 = np.float32(0.5) + np.float32(0.5) * simd.peek(z, source + x * tall)
-                simd.poke(q, target + x, q0)
-                simd.poke(q, plane + target + x, np.float32(1) - q0)
-        else:
-            for label in range(len(q) // plane):
-                for x in range(wide):
-                    simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * channels + label))
-
-
-@compiled(fastmath=True)
-def take_logs(
-    lanes: simd.Lanes,
-    blocks: int,
-    flat: simd.Lanes,
-    tiles: Tiles,
-    begin: int,
-    end: int,
-    probabilities: Floats,
-    clip: np.float32,
-    unary: Floats,
-) -> None:
-    """Fill the unary of tiles begin to end with the logarithms of clipped probabilities, flat (L, H, W)."""
-    blocks = spread(lanes, blocks)
-    channels = lanes.width * blocks
-    tall = tiles.period * tiles.run
-    plane = tiles.height * tiles.width
-    labels = len(probabilities) // plane
-    row = np.ones(labels * WIDTH, np.float32)
-    lowest, highest = simd.broadcast(clip, flat), simd.broadcast(np.float32(1), flat)
-    for tile in range(begin, end):
-        left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
-        wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
-        base = tile * WIDTH * tall * channels
-        if high < tall or labels < channels:
-            fill(unary, base, base + WIDTH * tall * channels, ABSENT if lanes.width > 1 else np.float32(0))
-        for y in range(high):
-            source = (top + y) * tiles.width + left
-            target = base + (y % tiles.period * tiles.run + y // tiles.period) * channels
-            for label in range(labels):
-                for x in range(wide):
-                    simd.poke(row, label * WIDTH + x, simd.peek(probabilities, label * plane + source + x))
-            for i in range(0, labels * WIDTH, flat.width):
-                clipped = simd.minimum(simd.maximum(simd.load(row, i, flat), lowest), highest)
-                simd.store(row, i, simd.log(clipped))
-            if lanes.width == 1:
-                for x in range(wide):
-                    simd.poke(unary, target + x * tall, simd.peek(row, x) - simd.peek(row, WIDTH + x))
-            else:
-                for label in range(labels):
-                    for x in range(wide):
-                        simd.poke(unary, target + x * tall * channels + label, simd.peek(row, label * WIDTH + x))
-
-
-@compiled()
-def fill(array: Floats, begin: int, end: int, value: np.float32) -> None:
-    """Set array[begin : end] to value."""
-    for i in range(begin, end):
-        array[i] = value
-
-
-@compiled(fastmath=True)
-def blur(
-    lanes: simd.Lanes, blocks: int, lattice: Floats, other: Floats, neighbours: NDArray[np.int32], count: int
-) -> Floats:
-    """Blur with (1/2, 1, 1/2) along the six axes; returns the one of the two arrays that holds the result."""
-    blocks = spread(lanes, blocks)
-    channels = lanes.width * blocks
-    half = np.float32(0.5)
-    for axis in range(CORNERS):
-        first = axis * (count + 1) * 2
-        for v in range(1, count + 1):
-            before = np.int64(simd.peek(neighbours, first + 2 * v)) * channels
-            after = np.int64(simd.peek(neighbours, first + 2 * v + 1)) * channels
-            for i in range(0, channels, lanes.width):
-                sides = simd.load(lattice, before + i, lanes) + simd.load(lattice, after + i, lanes)
-                simd.store(other, v * channels + i, simd.load(lattice, v * channels + i, lanes) + sides * half)
-        lattice, other = other, lattice
-    return lattice
-
-
-@compiled(fastmath=True)
-def measure(tiles: Tiles, groups: Groups, begin: int, end: int, lattice: Floats, z: Floats) -> None:
-    """Splat ones, of tiles begin to end, onto the appearance kernel's lattice of one channel."""
-    fill(z, 0, WIDTH * tiles.period * tiles.run, np.float32(1))
-    for tile in range(end - begin):
-        splat_single(groups, groups.first[tile], groups.first[tile + 1], z, lattice)
-
-
-@compiled(fastmath=True)
-def normalise_groups(
-    lanes: simd.Lanes, groups: Groups, count: int, lattice: Floats, compat: np.float32, z: Floats
-) -> None:
-    """Multiply the weights of `count` tiles' groups by the norm that the blurred lattice of ones gives."""
-    for tile in range(count):
-        begin, end = groups.first[tile], groups.first[tile + 1]
-        slice_groups(lanes, 1, groups, begin, end, lattice, z)
-        normalise(groups, begin, end, z, compat)

@@ -106,67 +106,88 @@ def _touch(
 
 
 @compiled(fastmath=True)
-def blur(
+def blur_axis(
     flat: simd.Lanes,
     grid: NDArray[np.float32],
     other: NDArray[np.float32],
-    columns: int,
-    rows: int,
-    absent: NDArray[np.int32],
+    smoothness: Smoothness,
+    axis: int,
+    begin: int,
+    end: int,
     channels: int,
-) -> NDArray[np.float32]:
-    """Blur with (1/2, 1, 1/2) along the three axes; returns the one of the two arrays that holds the result."""
-    stride = rows * channels
+) -> None:
+    """Set columns begin to end of `other` to those of grid, blurred with (1/2, 1, 1/2) along one of the three axes."""
+    absent = smoothness.absent
+    stride = smoothness.rows * channels
     half = np.float32(0.5)
-    for axis in range(3):
-        for column in range(1, columns - 1):
-            odd = (column - MARGIN) & 1
-            here = column * stride
-            if axis == 2:
-                after, before = here + channels, here - channels
-            elif axis == 0:  # to the right and up half a step, to the left and down half a step
-                after, before = here + stride + odd * channels, here - stride + (odd - 1) * channels
-            else:
-                after, before = here + stride + (odd - 1) * channels, here - stride + odd * channels
-            for i in range(0, stride, flat.width):
-                sides = simd.load(grid, before + i, flat) + simd.load(grid, after + i, flat)
-                simd.store(other, here + i, simd.load(grid, here + i, flat) + sides * half)
-        for vertex in absent:
-            for i in range(vertex * channels, (vertex + 1) * channels):
-                simd.poke(other, i, np.float32(0))
-        grid, other = other, grid
-    return grid
+    for column in range(begin, end):
+        odd = (column - MARGIN) & 1
+        here = column * stride
+        if axis == 2:
+            after, before = here + channels, here - channels
+        elif axis == 0:  # to the right and up half a step, to the left and down half a step
+            after, before = here + stride + odd * channels, here - stride + (odd - 1) * channels
+        else:
+            after, before = here + stride + (odd - 1) * channels, here - stride + odd * channels
+        for i in range(0, stride, flat.width):
+            sides = simd.load(grid, before + i, flat) + simd.load(grid, after + i, flat)
+            simd.store(other, here + i, simd.load(grid, here + i, flat) + sides * half)
+    first, last = np.searchsorted(absent, begin * smoothness.rows), np.searchsorted(absent, end * smoothness.rows)
+    for vertex in absent[first:last]:
+        for i in range(vertex * channels, (vertex + 1) * channels):
+            simd.poke(other, i, np.float32(0))
 
 
 @compiled(fastmath=True)
 def fold(
-    flat: simd.Lanes, split: NDArray[np.float32], columns: int, rows: int, channels: int, grid: NDArray[np.float32]
+    flat: simd.Lanes,
+    split: NDArray[np.float32],
+    copies: int,
+    smoothness: Smoothness,
+    begin: int,
+    end: int,
+    channels: int,
+    grid: NDArray[np.float32],
 ) -> None:
-    """Add up the SPLIT grids, one after the other in `split`, that were kept apart while splatting, and clear them.
+    """Set columns begin to end of the grid to the sums of the split ones, and clear these.
 
     A pixel's corners (column, row) and (column, row + 1) would add to vectors that overlap by all but one pixel, and
     the processor would wait for the one before it could load the other. So rows -1, 0 and 1 have a grid each, in which
     all vectors start where a run starts.
+
+    Args:
+        flat: the vectors' lanes.
+        split: flat (copies, SPLIT, columns, rows, channels): each thread's SPLIT grids.
+        copies: how many threads.
+        smoothness: the lattice.
+        begin, end: columns, none of them the first or the last.
+        channels: of a vertex.
+        grid: filled.
     """
-    size = columns * rows * channels
+    rows = smoothness.rows * channels
+    size = smoothness.columns * rows
     nothing = simd.broadcast(np.float32(0), flat)
-    for i in range(rows * channels, size - rows * channels, flat.width):
-        upper = i - (MARGIN - 1) * channels
-        middle, lower = size + upper - channels, 2 * size + upper - 2 * channels
-        total = simd.load(split, upper, flat) + simd.load(split, middle, flat) + simd.load(split, lower, flat)
+    for i in range(begin * rows, end * rows, flat.width):
+        total = nothing
+        for copy in range(copies):
+            upper = copy * SPLIT * size + i - (MARGIN - 1) * channels
+            middle, lower = upper + size - channels, upper + 2 * size - 2 * channels
+            total = total + simd.load(split, upper, flat) + simd.load(split, middle, flat)
+            total = total + simd.load(split, lower, flat)
+            simd.store(split, upper, nothing)
+            simd.store(split, middle, nothing)
+            simd.store(split, lower, nothing)
         simd.store(grid, i, total)
-        simd.store(split, upper, nothing)
-        simd.store(split, middle, nothing)
-        simd.store(split, lower, nothing)
 
 
 def _fill_norm(tiles: Tiles, smoothness: Smoothness, compat: np.float32) -> None:
     grid = np.zeros(smoothness.columns * smoothness.rows, np.float32)
     _splat_ones(tiles, smoothness.vertices, smoothness.weights, grid)
-    blurred = blur(
-        simd.Lanes(ALIGNMENT), grid, np.zeros_like(grid), smoothness.columns, smoothness.rows, smoothness.absent, 1
-    )
-    _slice_norm(tiles, smoothness.vertices, smoothness.weights, blurred, compat, smoothness.norm)
+    blurred = np.zeros_like(grid)
+    for axis in range(3):
+        blur_axis(simd.Lanes(ALIGNMENT), grid, blurred, smoothness, axis, 1, smoothness.columns - 1, 1)
+        grid, blurred = blurred, grid
+    _slice_norm(tiles, smoothness.vertices, smoothness.weights, grid, compat, smoothness.norm)
 
 
 @compiled()

@@ -7,7 +7,7 @@ Tiles at the border are as large as the others; what lies outside the image carr
 
 from typing import NamedTuple
 
-WIDTH = 64  # columns of a tile
+WIDTH = 128  # columns of a tile
 RUN = 16  # a run of rows that are s apart is a multiple of this: whole vectors
 LARGEST_PERIOD = 16
 

@@ -16,9 +16,10 @@ from skimage.transform import resize
 from camshaft.kernels.choice import Unavailable
 from camshaft.kernels.crf import (
     Parameters,
-    appearance,
     crf,
     crf_many,
+    embedding,
+    groups,
     mean_field,
     peer,
     plain,
@@ -169,7 +170,7 @@ def test_the_vertices_table_grows() -> None:
     cut = tiles.cut(40, 64, 3)
     strides = mean_field.key_strides(40, 64, parameters)
     space = workspace.Workspace()
-    _, table, vertices = appearance.group(image, cut, 0, 1, appearance.places(40, 64, 20, 3), strides, space)
+    _, table, vertices = groups.group(image, cut, 0, 1, embedding.places(40, 64, 20, 3), strides, space)
     assert vertices > 4096  # more than the table had room for at first
     assert len(np.unique(table.keys[1 : vertices + 1])) == vertices
     assert_as_exact(crf(image, maps, iterations=2, bilateral_srgb=3, bilateral_sxy=20), image, maps, parameters)

@@ -1,0 +1,33 @@
+"""The channels of a pixel: its labels, padded to whole vectors; or, of two or three labels, one less.
+
+Marginals sum to one and filters are linear, so that differences are all the mean field needs: with d_c = q_c - q_last
+and z_c likewise, d_c = (exp z_c - 1) / (1 + sum_k exp z_k), where k and c leave out the last label. Two labels then
+need one channel, d = tanh(z / 2), and three need two.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camshaft.kernels import simd
+from camshaft.kernels.compiled import compiled
+
+Floats = NDArray[np.float32]
+
+
+def layout(labels: int) -> tuple[simd.Lanes, int, simd.Lanes]:
+    """Return lanes and blocks of a pixel's channels, and the lanes for what treats labels and pixels alike."""
+    if labels <= 4:
+        return simd.Lanes(4 if labels == 4 else labels - 1), 1, simd.Lanes(16)
+    return simd.Lanes(8), -(-labels // 8), simd.Lanes(8)
+
+
+@compiled()
+def blocks_of(lanes: simd.Lanes, blocks: int) -> int:
+    """Return the blocks of a pixel: a constant, 1, for narrow lanes, so that indices are shifted, not multiplied."""
+    return 1 if lanes.width < 8 else blocks
+
+
+@compiled()
+def keeps_differences(lanes: simd.Lanes) -> bool:
+    """Return whether the channels are differences from the last label, not the labels themselves."""
+    return lanes.width <= 2

@@ -1,0 +1,91 @@
+"""Both ends of the mean field: logarithms in the order of tiles go in, marginals in that of the image come out."""
+
+import numpy as np
+
+from camshaft.kernels import simd
+from camshaft.kernels.compiled import compiled
+from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences
+from camshaft.kernels.crf.tiles import WIDTH, Tiles
+
+ABSENT = np.float32(-1e30)  # the logit of a channel that is no label
+
+
+@compiled()
+def emit(lanes: simd.Lanes, blocks: int, tiles: Tiles, tile: int, z: Floats, q: Floats) -> None:
+    """Write a tile's marginals to q, flat (L, H, W)."""
+    blocks = blocks_of(lanes, blocks)
+    channels = lanes.width * blocks
+    tall = tiles.period * tiles.run
+    plane = tiles.height * tiles.width
+    left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
+    wide = min(WIDTH, tiles.width - left)
+    for y in range(min(tall, tiles.height - top)):
+        source = (y % tiles.period * tiles.run + y // tiles.period) * channels
+        target = (top + y) * tiles.width + left
+        if keeps_differences(lanes):
+            for x in range(wide):
+                last = np.float32(1)
+                for c in range(channels):
+                    last -= simd.peek(z, source + x * tall * channels + c)
+                last = max(np.float32(0), last / np.float32(channels + 1))
+                for c in range(channels):
+                    q_c = simd.peek(z, source + x * tall * channels + c) + last
+                    simd.poke(q, c * plane + target + x, max(np.float32(0), q_c))
+                simd.poke(q, channels * plane + target + x, last)
+        else:
+            for label in range(len(q) // plane):
+                for x in range(wide):
+                    simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * channels + label))
+
+
+@compiled(fastmath=True)
+def take_logs(
+    lanes: simd.Lanes,
+    blocks: int,
+    flat: simd.Lanes,
+    tiles: Tiles,
+    member: int,
+    members: int,
+    probabilities: Floats,
+    clip: np.float32,
+    unary: Floats,
+) -> None:
+    """Fill the unary of a member's tiles with the logarithms of clipped probabilities, flat (L, H, W)."""
+    blocks = blocks_of(lanes, blocks)
+    channels = lanes.width * blocks
+    tall = tiles.period * tiles.run
+    plane = tiles.height * tiles.width
+    labels = len(probabilities) // plane
+    row = np.ones(labels * WIDTH, np.float32)
+    lowest, highest = simd.broadcast(clip, flat), simd.broadcast(np.float32(1), flat)
+    for tile in range(member, tiles.number, members):
+        left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
+        wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
+        base = tile * WIDTH * tall * channels
+        if high < tall or labels < channels:
+            fill(unary, base, base + WIDTH * tall * channels, np.float32(0) if keeps_differences(lanes) else ABSENT)
+        for y in range(high):
+            source = (top + y) * tiles.width + left
+            target = base + (y % tiles.period * tiles.run + y // tiles.period) * channels
+            for label in range(labels):
+                for x in range(wide):
+                    simd.poke(row, label * WIDTH + x, simd.peek(probabilities, label * plane + source + x))
+            for i in range(0, labels * WIDTH, flat.width):
+                clipped = simd.minimum(simd.maximum(simd.load(row, i, flat), lowest), highest)
+                simd.store(row, i, simd.log(clipped))
+            if keeps_differences(lanes):
+                for c in range(channels):
+                    for x in range(wide):
+                        log_ratio = simd.peek(row, c * WIDTH + x) - simd.peek(row, channels * WIDTH + x)
+                        simd.poke(unary, target + x * tall * channels + c, log_ratio)
+            else:
+                for label in range(labels):
+                    for x in range(wide):
+                        simd.poke(unary, target + x * tall * channels + label, simd.peek(row, label * WIDTH + x))
+
+
+@compiled()
+def fill(array: Floats, begin: int, end: int, value: np.float32) -> None:
+    """Set array[begin : end] to value."""
+    for i in range(begin, end):
+        array[i] = value
