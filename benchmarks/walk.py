@@ -122,6 +122,7 @@ def walk_case(name: str, size: tuple[int, int], rounds: int) -> Case:
         "dense vectors, torch": partial(dense_walk_by_vectors, weights, dense_maps),
         "stencil, steps": stepwise,
         "stencil, Chebyshev": chebyshev,
+        "stencil, Chebyshev, two threads": partial(chebyshev, threads=2),
     }
     notes = {
         "dense squaring, torch": f"{2 * weights.numel() * 4 / 1e6:.0f} MB (two matrices)",

@@ -3,46 +3,18 @@
 Here the lattices are built and arrays provided; what the threads then do together is in together.py.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.kernels.barrier import barrier
 from camshaft.kernels.crf import embedding, groups, lattice, smoothness, together
 from camshaft.kernels.crf.channels import Floats, layout
 from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.parameters import Parameters
 from camshaft.kernels.crf.tiles import LARGEST_PERIOD, Tiles, cut
 from camshaft.kernels.crf.workspace import CACHE_LINE, Workspace, borrowed
+from camshaft.kernels.team import Team, team
 
-T = TypeVar("T")
 LINE = CACHE_LINE // 4  # float32 in a cache line
-
-
-class Team:
-    """The threads of one image, each with scratch arrays of its own."""
-
-    def __init__(self, spaces: list[Workspace], pool: ThreadPoolExecutor) -> None:
-        """One thread for each workspace."""
-        self.spaces, self._pool = spaces, pool
-
-    @property
-    def size(self) -> int:
-        """How many threads."""
-        return len(self.spaces)
-
-    def each(self, function: Callable[[int, NDArray[np.int64]], T]) -> list[T]:
-        """Call function(member, barrier) for every member at once; the calling thread does the first."""
-        arrivals = barrier()
-        try:
-            others = [self._pool.submit(function, member, arrivals) for member in range(1, self.size)]
-            return [function(0, arrivals), *(other.result() for other in others)]
-        except BaseException:
-            arrivals[1] = 1  # nobody may wait for a thread that never started
-            raise
 
 
 def unfit(height: int, width: int, parameters: Parameters) -> str | None:
@@ -71,8 +43,8 @@ def mean_field(
     tiles = cut(height, width, int(parameters.gaussian_sxy))
     result = np.empty(unaries.shape, np.float32)
     threads = min(threads, tiles.number)
-    with borrowed(threads) as spaces, ThreadPoolExecutor(threads, "crf") as pool:
-        field = Field(tiles, np.ascontiguousarray(image), parameters, Team(spaces, pool))
+    with borrowed(threads) as spaces, team(threads) as members:
+        field = Field(tiles, np.ascontiguousarray(image), parameters, members, spaces)
         for probabilities, q in zip(unaries, result, strict=True):
             field.infer(np.ascontiguousarray(probabilities).reshape(-1), len(probabilities), q.reshape(-1))
     return result
@@ -81,22 +53,24 @@ def mean_field(
 class Field:
     """One image's two lattices, ready for inference."""
 
-    def __init__(self, tiles: Tiles, image: NDArray[np.uint8], parameters: Parameters, team: Team) -> None:
-        """Build the lattices."""
-        self.tiles, self.parameters, self.team = tiles, parameters, team
+    def __init__(
+        self, tiles: Tiles, image: NDArray[np.uint8], parameters: Parameters, team: Team, spaces: list[Workspace]
+    ) -> None:
+        """Build the lattices; every member of the team has a workspace."""
+        self.tiles, self.parameters, self.team, self.spaces = tiles, parameters, team, spaces
         self.smoothness = smoothness.build(tiles, parameters.gaussian_sxy, parameters.gaussian_compat)
         strides = key_strides(tiles.height, tiles.width, parameters)
         quotients = embedding.places(tiles.height, tiles.width, parameters.bilateral_sxy, parameters.bilateral_srgb)
         grouped = team.each(
-            lambda member, _: groups.group(image, tiles, member, team.size, quotients, strides, team.spaces[member])
+            lambda member, _: groups.group(image, tiles, member, team.size, quotients, strides, spaces[member])
         )
         self.groups = [groups for groups, _, _ in grouped]
         padded = tiles.height * tiles.width % 4 > 0
         vertices, self.count, numbers = groups.unite([(t, count) for _, t, count in grouped], strides, padded)
-        space = team.spaces[0]
+        space = spaces[0]
         self.neighbours = space.take("neighbours", 2 * CORNERS * (self.count + 1), np.int32)
         sums, mass, spare = self._lattices(1)
-        own = [s.take("z", tiles.size, np.float32) for s in team.spaces]
+        own = [s.take("z", tiles.size, np.float32) for s in spaces]
         compat = np.float32(parameters.bilateral_compat)
 
         def normalise(member: int, arrivals: NDArray[np.int64]) -> None:
@@ -111,16 +85,16 @@ class Field:
         """Return zeros: all members' sums, and two lattices."""
         size = (self.count + 1) * channels
         size += -size % LINE
-        space = self.team.spaces[0]
+        space = self.spaces[0]
         sums = space.zeros("sums", self.team.size * size, np.float32)
         return sums, space.zeros("lattice", size, np.float32), space.zeros("other lattice", size, np.float32)
 
     def infer(self, probabilities: Floats, labels: int, q: Floats) -> None:
         """Fill q, flat (L, H, W), from the unary's probabilities, flat (L, H, W)."""
-        tiles, team, smooth = self.tiles, self.team, self.smoothness
+        tiles, team, smooth, spaces = self.tiles, self.team, self.smoothness, self.spaces
         lanes, blocks, flat = layout(labels)
         channels = lanes.width * blocks
-        space = team.spaces[0]
+        space = spaces[0]
         unary = space.take("unary", tiles.number * tiles.size * channels, np.float32)
         lattices = self._lattices(channels)
         size = smooth.columns * smooth.rows * channels
@@ -129,7 +103,7 @@ class Field:
             space.zeros("grid", size, np.float32),
             space.zeros("folded grid", size, np.float32),
         )
-        own = [s.take("z", tiles.size * channels, np.float32) for s in team.spaces]
+        own = [s.take("z", tiles.size * channels, np.float32) for s in spaces]
         for z in own:
             z[:] = 0  # pixels outside the image keep this
         clip = np.float32(self.parameters.clip)

@@ -1,6 +1,5 @@
 """The dense CRF's public functions: they check, pick an implementation, and hand many images to many threads."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from camshaft.kernels.choice import choose
 from camshaft.kernels.crf import inputs, mean_field, peer, plain, reference
 from camshaft.kernels.crf.parameters import Parameters
+from camshaft.kernels.team import thread_count
 
 Implementation = Literal["auto", "numba", "pydensecrf", "reference"]
 
@@ -59,7 +59,7 @@ def crf(
     parameters = Parameters(
         iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
     )
-    return infer(image, probabilities, parameters, implementation, thread_count(threads))
+    return infer(image, probabilities, parameters, implementation, thread_count("crf", threads))
 
 
 def crf_many(
@@ -82,7 +82,7 @@ def crf_many(
     parameters = Parameters(
         iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
     )
-    return _in_order(items, parameters, implementation, thread_count(threads))
+    return _in_order(items, parameters, implementation, thread_count("crf", threads))
 
 
 def _in_order(
@@ -128,16 +128,3 @@ def infer(
     else:
         q = np.stack([reference.mean_field(image, unary, parameters) for unary in unaries]).astype(np.float32)
     return q.reshape(probabilities.shape)
-
-
-def thread_count(threads: int | None) -> int:
-    """Return the number of threads asked for, or the process's cores.
-
-    Raises:
-        ValueError: less than one.
-    """
-    if threads is None:
-        return len(os.sched_getaffinity(0))
-    if threads < 1:
-        raise ValueError(f"crf: threads must be at least 1, not {threads}")
-    return threads

@@ -1,11 +1,13 @@
 """The public functions: they check, pick an implementation and cut the maps into groups for the compiled walk."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camshaft.kernels.choice import choose
+from camshaft.kernels.team import Team, team, thread_count
 from camshaft.kernels.walk import pairs, product, reference
 from camshaft.kernels.walk.bundle import LANES
 from camshaft.kernels.walk.layout import Transition, from_blocks, line_of, scratch, to_blocks
@@ -63,6 +65,7 @@ def walk(
     tolerance: float = 1e-4,
     method: Method = "chebyshev",
     implementation: str = "auto",
+    threads: int | None = 1,
 ) -> Array:
     """T^steps applied to each map: AffinityNet's random walk (CVPR 2018, equations 3 and 4).
 
@@ -86,6 +89,8 @@ def walk(
         tolerance: of "chebyshev", relative to maps in [0, 1].
         method: "chebyshev" or "steps".
         implementation: "auto", "numba" or "reference" (a dense matrix power: (h·w)² floats).
+        threads: how many share the rows ("numba" only); None for all of the process's cores. With many images at hand
+            one a thread is quicker.
 
     Returns:
         float32 (K, h, w).
@@ -102,49 +107,80 @@ def walk(
     if chosen == "reference":
         return reference.walk(planes, maps, radius, beta, steps).astype(np.float32)
     error = None if method == "steps" else tolerance * POLYNOMIAL_SHARE
-    return _compiled_walk(planes, maps, radius, beta, steps, error)
+    with team(min(thread_count("walk", threads), maps.shape[1])) as members:
+        return _compiled_walk(planes, maps, radius, beta, steps, error, members)
 
 
-def _compiled_walk(planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None) -> Array:
+def _compiled_walk(
+    planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None, team: Team
+) -> Array:
     """The walk by a polynomial to within `error`, or step by step if that is None."""
     sizes = _group_sizes(len(maps))
-    transition = _transition(planes, radius, beta, sizes[0])
+    transitions = _transitions(planes, radius, beta, sizes[0], team)
     reach, out, first = radius - 1, np.empty_like(maps), 0
     for size in sizes:
         group = maps[first : first + size]
         blocks = to_blocks(group, reach, size)  # a single map gets an empty one for company
         x, y, total = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
-        if error is None:
-            product.steps(transition, x, y, total, steps, (0,) * size)
-        else:
-            product.polynomial(transition, x, y, total, power_coefficients(steps, error), (0,) * size)
+        run = _power(transitions, x, y, total, steps, error, team.size, (0,) * size)
+        team.each(run)
         from_blocks(total.reshape(blocks.shape)[:, :, : len(group)], out[first : first + size])
         first += size
     return out
 
 
-def _transition(planes: Array, radius: int, beta: float, largest: int) -> Transition:
-    """T, with room for `largest` maps at once."""
+def _power(
+    transitions: list[Transition],
+    x: Array,
+    y: Array,
+    total: Array,
+    steps: int,
+    error: float | None,
+    members: int,
+    maps: tuple[int, ...],
+) -> Callable[[int, NDArray[np.int64]], None]:
+    """What each member of a team does for one group of maps."""
+    if error is None:
+        return lambda member, arrivals: product.steps(
+            transitions[member], x, y, total, steps, member, members, arrivals, maps
+        )
+    coefficients = power_coefficients(steps, error)
+    return lambda member, arrivals: product.polynomial(
+        transitions[member], x, y, total, coefficients, member, members, arrivals, maps
+    )
+
+
+def _transitions(planes: Array, radius: int, beta: float, largest: int, team: Team) -> list[Transition]:
+    """T for each member of the team, with room of its own for `largest` maps at once."""
     _, h, w = planes.shape
     reach, line, offsets = radius - 1, line_of(w), half_disc(radius)
     weights = scratch("weights", reach + h, reach + 1, 2 * reach + 1, line)
-    for first in range(0, len(planes), PLANES_AT_ONCE):
-        some = slice(first, first + PLANES_AT_ONCE)
-        product.fill_weights(_powered(planes[some], beta), offsets[some], weights)
-    sums = scratch("sums", (2 * reach + 1) * largest * product.SUMS_LINE)
+
+    def fill(member: int, _: NDArray[np.int64]) -> None:
+        for first in range(member * PLANES_AT_ONCE, len(planes), team.size * PLANES_AT_ONCE):
+            some = slice(first, first + PLANES_AT_ONCE)
+            product.fill_weights(_powered(planes[some], beta), offsets[some], weights)
+
+    team.each(fill)
+    sums = scratch("sums", team.size, (2 * reach + 1) * largest * product.SUMS_LINE)
     zeros, ones = np.zeros(h * line, np.float32), np.ones(h * line, np.float32)
-    columns = (0,) * reach
-    weight_sums = Transition(weights.reshape(-1), zeros, ones, column_heights(radius), columns, sums, h, line)
+    heights, columns = column_heights(radius), (0,) * reach
+    sole = [Transition(weights.reshape(-1), zeros, ones, heights, columns, own, h, line) for own in sums]
     # o by the walk's own product, so that its rounding cancels and constant maps stay as they are
     blocks = to_blocks(np.ones((largest, h, w), np.float32), reach, largest)
     x, others, unused = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
     one, zero = np.float32(1), np.float32(0)
-    product.product(weight_sums, x, x, others, unused, zero, zero, one, zero, (0,) * largest)
+
+    def add_up(member: int, _: NDArray[np.int64]) -> None:
+        begin, end = h * member // team.size, h * (member + 1) // team.size
+        product.product(sole[member], x, x, others, unused, zero, zero, one, zero, begin, end, (0,) * largest)
+
+    team.each(add_up)
     rows = others.reshape(blocks.shape)[reach : reach + h, :, 0].copy().reshape(h, line)
     rows[:, w:] = 0
     inverse = np.reciprocal(1 + rows)
     inverse[:, w:] = 0
-    return weight_sums._replace(others=rows.reshape(-1), inverse=inverse.reshape(-1))
+    return [own._replace(others=rows.reshape(-1), inverse=inverse.reshape(-1)) for own in sole]
 
 
 def _group_sizes(count: int) -> list[int]:

@@ -19,6 +19,7 @@ which is small where the neighbours count for little or have the same value.
 import numpy as np
 from numpy.typing import NDArray
 
+from camshaft.kernels.barrier import meet
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load
 from camshaft.kernels.walk.bundle import (
@@ -71,9 +72,11 @@ def product(
     gamma: np.float32,
     kappa: np.float32,
     c: np.float32,
+    begin: int,
+    end: int,
     maps: tuple[int, ...],
 ) -> None:
-    """y = alpha x + gamma z + kappa (T - 1) x and total += c y, for K maps.
+    """y = alpha x + gamma z + kappa (T - 1) x and total += c y, for K maps, in rows begin to end.
 
     Args:
         t: T; t.sums holds (2R + 1) · K · SUMS_LINE floats.
@@ -85,6 +88,7 @@ def product(
         gamma: factor of z.
         kappa: factor of the correction.
         c: factor of y in total.
+        begin, end: rows.
         maps: a tuple whose length is K.
     """
     weights, sums, heights, line = t.weights, t.sums, t.heights, t.line
@@ -95,7 +99,7 @@ def product(
     maps_row = count * line
     column = count * SUMS_LINE
     nothing = broadcast(np.float32(0), PIXELS)
-    for row in range(t.rows):
+    for row in range(begin, end):
         for start in range(0, line, LANES):
             here = (reach + row) * maps_row + start * count
             pairs = (reach + row) * weights_row + reach * line + start
@@ -144,23 +148,54 @@ def product(
 
 
 @compiled()
-def polynomial(t: Transition, x: Array, y: Array, total: Array, coefficients: Array, maps: tuple[int, ...]) -> None:
-    """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y (zeros) are overwritten."""
+def polynomial(
+    t: Transition,
+    x: Array,
+    y: Array,
+    total: Array,
+    coefficients: Array,
+    member: int,
+    members: int,
+    arrivals: NDArray[np.int64],
+    maps: tuple[int, ...],
+) -> None:
+    """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y (zeros) are overwritten.
+
+    Each of the members does some of the rows; they meet after each product, since it reads its neighbours' rows.
+    """
     one, two, zero = np.float32(1), np.float32(2), np.float32(0)
-    for i in range(x.size):
+    begin, end = t.rows * member // members, t.rows * (member + 1) // members
+    reach, row = len(t.columns), len(maps) * t.line
+    for i in range((reach + begin) * row, (reach + end) * row):
         total[i] = coefficients[0] * x[i]
-    product(t, x, x, y, total, one, zero, one, coefficients[1], maps)
+    product(t, x, x, y, total, one, zero, one, coefficients[1], begin, end, maps)
+    meetings = meet(arrivals, members, 0)
     older, newer = x, y
     for j in range(2, coefficients.size):
-        product(t, newer, older, older, total, two, -one, two, coefficients[j], maps)
+        product(t, newer, older, older, total, two, -one, two, coefficients[j], begin, end, maps)
+        meetings = meet(arrivals, members, meetings)
         older, newer = newer, older
 
 
 @compiled()
-def steps(t: Transition, x: Array, y: Array, total: Array, count: int, maps: tuple[int, ...]) -> None:
-    """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros both) are overwritten."""
+def steps(
+    t: Transition,
+    x: Array,
+    y: Array,
+    total: Array,
+    count: int,
+    member: int,
+    members: int,
+    arrivals: NDArray[np.int64],
+    maps: tuple[int, ...],
+) -> None:
+    """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros both) are overwritten; members as above."""
     one, zero = np.float32(1), np.float32(0)
+    begin, end = t.rows * member // members, t.rows * (member + 1) // members
+    meetings = 0
     older, newer = x, y
     for step in range(count):
-        product(t, older, older, newer, total, one, zero, one, one if step == count - 1 else zero, maps)
+        last = one if step == count - 1 else zero
+        product(t, older, older, newer, total, one, zero, one, last, begin, end, maps)
+        meetings = meet(arrivals, members, meetings)
         older, newer = newer, older
