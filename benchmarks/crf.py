@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
+import torch
 from numpy.typing import NDArray
 from skimage.transform import resize
 
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks.harness import Case, RedError, main
-from camshaft.kernels.crf import Parameters, crf, crf_many, peer
+from camshaft.kernels.crf import Parameters, crf, crf_many, peer, tensors
 
 Image = NDArray[np.uint8]
 Maps = NDArray[np.float32]
@@ -125,6 +126,25 @@ def many_case(name: str) -> Case:
     return Case("crf", name, contenders, "pydensecrf, two processes", check, rounds=4)
 
 
+def gpu_case(batch: int, labels: int) -> Case:
+    """A batch on the GPU, images and probabilities there already, against the compiled twin on all cores."""
+    items = [(photo(PHOTOS[i % 4], SIZES["voc"]), maps_of(labels, SIZES["voc"], i)) for i in range(batch)]
+    images, maps = (torch.from_numpy(np.stack(arrays)).cuda() for arrays in zip(*items, strict=True))
+    contenders: dict[str, Callable[[], object]] = {
+        "numba, all cores": lambda: list(crf_many(items)),
+        "torch, GPU": lambda: tensors.crf(images, maps, Parameters()),
+    }
+
+    def check(results: Mapping[str, object]) -> str:
+        on_gpu = results["torch, GPU"]
+        assert isinstance(on_gpu, torch.Tensor)
+        ours = results["numba, all cores"]
+        return compare("numba, all cores", {"numba, all cores": ours, "torch, GPU": list(on_gpu.cpu().numpy())})  # type: ignore[dict-item]
+
+    name = f"GPU, {batch} photos, 375×500, {labels} labels"
+    return Case("crf", name, contenders, "numba, all cores", check, rounds=5, synchronise=torch.cuda.synchronize)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     **{f"voc-{n}": partial(photo_case, f"four photos, 375×500, {n} labels", "voc", n) for n in (2, 3, 4, 21)},
     **{
@@ -139,6 +159,7 @@ CASES: dict[str, Callable[[], Case]] = {
     },
     "many": partial(many_case, f"{MANY} photos, 375×500, {MANY_LABELS} labels"),
 }
+GPU_CASES: dict[str, Callable[[], Case]] = {f"gpu-{n}": partial(gpu_case, 16, n) for n in (2, 4, 21)}
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__ or "", CASES))
+    sys.exit(main(__doc__ or "", CASES | (GPU_CASES if torch.cuda.is_available() else {})))

@@ -1,4 +1,4 @@
-"""All GPU rows of suppress, normalize and erase into one folder: `python benchmarks/gpu.py FOLDER` (8 minutes)."""
+"""All GPU rows of suppress, normalize, erase and crf into one folder: `python benchmarks/gpu.py FOLDER` (8 minutes)."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks import erase, normalize, suppress
+from benchmarks import crf, erase, normalize, suppress
 from benchmarks.graphs import NO_GPU
 from benchmarks.harness import main
 
@@ -15,6 +15,7 @@ CASES = {
     **{f"suppress {name}": case for name, case in suppress.GPU_CASES.items()},
     **{f"normalize {name}": case for name, case in normalize.CASES.items()},
     **{f"erase {name}": case for name, case in erase.CASES.items()},
+    **{f"crf {name}": case for name, case in crf.GPU_CASES.items()},
 }
 
 

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from skimage.transform import resize
+
+from camshaft.kernels.crf import Parameters, reference, tensors
+
+PHOTOS = ("astronaut", "chelsea", "coffee")
+
+
+def batch(height: int, width: int, labels: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    shrunk = [
+        resize(getattr(skimage.data, name)(), (height, width), anti_aliasing=True, preserve_range=True)
+        for name in PHOTOS
+    ]
+    maps = np.random.default_rng(labels).random((len(PHOTOS), labels, height // 4 + 1, width // 4 + 1))
+    smooth = np.stack([resize(m, (labels, height, width), order=1) for m in maps]) ** 3 + 1e-3
+    return np.stack(shrunk).astype(np.uint8), (smooth / smooth.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width", "labels"), [(45, 61, 2), (40, 52, 3), (33, 47, 7)])
+@pytest.mark.parametrize("options", [{}, {"bilateral_srgb": 5.0, "gaussian_sxy": 1.5, "iterations": 4}])
+def test_each_image_of_a_batch_is_as_the_definition_has_it(
+    height: int, width: int, labels: int, options: dict[str, float]
+) -> None:
+    images, maps = batch(height, width, labels)
+    parameters = Parameters(**options)  # type: ignore[arg-type]
+    q = tensors.crf(torch.from_numpy(images), torch.from_numpy(maps), parameters).numpy()
+    for image, unary, ours in zip(images, maps, q, strict=True):
+        exact = reference.mean_field(image, unary, parameters)
+        assert np.abs(ours - exact).max() <= 5e-4
+        assert (ours.argmax(0) == exact.argmax(0)).mean() >= 0.9998
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    images, maps = batch(37, 50, 3)
+    together = tensors.crf(torch.from_numpy(images), torch.from_numpy(maps), Parameters())
+    for i in range(len(images)):
+        alone = tensors.crf(torch.from_numpy(images[i : i + 1]), torch.from_numpy(maps[i : i + 1]), Parameters())
+        torch.testing.assert_close(alone[0], together[i], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_an_image_of_one_colour(value: int) -> None:
+    image = np.full((1, 30, 41, 3), value, np.uint8)
+    _, maps = batch(30, 41, 2)
+    q = tensors.crf(torch.from_numpy(image), torch.from_numpy(maps[:1]), Parameters()).numpy()[0]
+    exact = reference.mean_field(image[0], maps[0], Parameters())
+    assert (q.argmax(0) == exact.argmax(0)).mean() >= 0.9998
+
+
+def test_wrong_arrays_are_named() -> None:
+    images, maps = torch.zeros(2, 8, 9, 3, dtype=torch.uint8), torch.ones(2, 3, 8, 9)
+    with pytest.raises(ValueError, match="images must be uint8"):
+        tensors.crf(images.float(), maps, Parameters())
+    for wrong in (maps[:1], maps[:, :1], maps.double(), maps[..., :8], maps[0]):
+        with pytest.raises(ValueError, match="probabilities of images"):
+            tensors.crf(images, wrong, Parameters())
+    with pytest.raises(ValueError, match="standard deviations are too small"):
+        tensors.crf(images + torch.arange(9, dtype=torch.uint8)[:, None], maps, Parameters(bilateral_srgb=1e-4))
