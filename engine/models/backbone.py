@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from camshaft.engine.data.batch import Normalization
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.models.suppression import SuppressionSettings, plug_suppression, suppressions
+from camshaft.engine.recipe.paths import RecipePath
 from camshaft.engine.recipe.settings import Settings
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -19,7 +20,7 @@ IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 class BackboneBase(Settings):
     """Settings that every backbone has."""
 
-    weights: str | None = None
+    weights: Annotated[str | None, RecipePath("imagenet")] = None
     """A file of pretrained weights (.pth, .pt or .safetensors; relative to the recipe), or null for none."""
     batch_norm: Literal["frozen", "train"] = "frozen"
     """frozen: statistics, scale and shift stay as loaded, also while training; train: all three learn."""
@@ -53,6 +54,15 @@ class Backbone(nn.Module, ABC):
     def layers(self) -> Mapping[str, tuple[str, ...]]:
         """The network's layers from the image upwards: name of the layer to the names of its modules."""
 
+    def affinity_levels(self) -> tuple[str, ...]:
+        """The three layers or modules, from the image upwards, on whose outputs AffinityNet stands unless told."""
+        return ()
+
+    @property
+    def stock(self) -> nn.Module:
+        """The network in which layers and weights go by their usual names."""
+        return self
+
     def train(self, mode: bool = True) -> Self:
         """Switch between training and inference; frozen normalisation and frozen layers stay in inference."""
         super().train(mode)
@@ -75,7 +85,9 @@ class Backbone(nn.Module, ABC):
         """
         if self.suppression is not None:
             raise ValueError("suppression is plugged into this backbone already")
-        plug_suppression(self, settings.layers, settings.controller, settings.delta, settings.mode)
+        plug_suppression(
+            self.stock, settings.layers, settings.controller, settings.delta, settings.mode, run=self.forward
+        )
         self.suppression = settings
         self.suppressed = suppressions(self)
 

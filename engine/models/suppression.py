@@ -11,10 +11,11 @@ only what activates can be discriminative, and the bound is never below zero.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from camshaft.engine.errors import RecipeError
@@ -23,6 +24,8 @@ from camshaft.engine.recipe.settings import Settings
 from camshaft.kernels.suppress import suppress, suppress_with_controller
 
 CONTROLLER_STD = 0.01
+DELTA = 0.55
+"""δ where none is given: the best of the paper's Table 1."""
 
 NON_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 """Activations without negative outputs."""
@@ -51,10 +54,21 @@ class SuppressionSettings(Settings):
     """The backbone's layers, or names of modules within them; * stands for any characters but a dot."""
     controller: ControllerName = "learnable"
     """learnable: each image decides by how much; fixed: the bound is delta of the maximum."""
-    delta: float = Field(default=0.55, gt=0, le=1)
+    delta: float = Field(default=DELTA, gt=0, le=1)
     """The fixed controller's δ: 1 suppresses nothing, less suppresses more."""
     mode: ModeName = "replace"
     """replace the layers' activations, or follow them (or any modules, given by name)."""
+
+    @model_validator(mode="after")
+    def _delta_has_an_effect(self) -> Self:
+        # A delta that is the default says nothing: a recipe written out in full states it beside the controller.
+        if self.controller == "learnable" and self.delta != DELTA:
+            raise ValueError(_idle_delta(self.delta))
+        return self
+
+
+def _idle_delta(delta: float) -> str:
+    return f"delta: {delta} has no effect with controller: learnable, which finds its own; set controller: fixed"
 
 
 class Suppression(nn.Module):
@@ -125,10 +139,11 @@ def plug_suppression(
     network: nn.Module,
     layers: Sequence[str] = ("*",),
     controller: ControllerName = "learnable",
-    delta: float = 0.55,
+    delta: float = DELTA,
     mode: ModeName = "replace",
     *,
     example: Tensor | None = None,
+    run: Callable[[Tensor], object] | None = None,
 ) -> tuple[str, ...]:
     """Suppress discriminative regions in `network`'s layers; the names in its state dict stay, controllers' are added.
 
@@ -143,24 +158,29 @@ def plug_suppression(
         delta: δ of the fixed controller, in (0, 1].
         mode: "replace" or "follow".
         example: an input for the runs; (1, 3, 64, 64) zeros by default.
+        run: how to run `network` on `example`, where that is not by calling it.
 
     Returns:
         The names of the suppressed modules, in the network's order.
 
     Raises:
-        RecipeError: δ is outside (0, 1]; a name matches nothing; a module has nothing to replace, never runs, gives
-            anything but feature maps, or runs on several numbers of channels.
+        RecipeError: δ is outside (0, 1], or given with a learnable controller; a name matches nothing; a module has
+            nothing to replace, never runs, gives anything but feature maps, or runs on several numbers of channels.
     """
     if controller == "fixed" and not 0 < delta <= 1:
         raise RecipeError(f"suppression.delta: {delta} is outside (0, 1]; 1 suppresses nothing, less suppresses more")
+    if controller == "learnable" and delta != DELTA:
+        raise RecipeError(f"suppression.{_idle_delta(delta)}")
     like = next(network.parameters(), torch.empty(0))
     if example is None:
         example = torch.zeros(1, 3, 64, 64, device=like.device, dtype=like.dtype)
     settings = SuppressionSettings(layers=tuple(layers), controller=controller, delta=delta, mode=mode)
     places = _places(network, settings)
-    channels = _channels(network, places, example, shared=controller == "fixed")
-    plugged = [_plug(network, place, channels[place.name], settings) for place in places]
-    _check_all_run(network, example, dict(zip((place.name for place in places), plugged, strict=True)))
+    runs = partial(_run, network, run or network, example)
+    with like.device:  # an imported network lies on the CPU even where the default device is "meta"
+        channels = _channels(runs, places, shared=controller == "fixed")
+        plugged = [_plug(network, place, channels[place.name], settings) for place in places]
+        _check_all_run(runs, dict(zip((place.name for place in places), plugged, strict=True)))
     return tuple(place.name for place in places)
 
 
@@ -203,7 +223,9 @@ def _places(network: nn.Module, settings: SuppressionSettings) -> list[_Place]:
     """The modules that the settings' layers stand for, in the network's order, each once."""
     plugged = tuple(f"{name}." for name in suppressions(network))
     names = {name: module for name, module in network.named_modules() if name and not name.startswith(plugged)}
-    groups: Mapping[str, tuple[str, ...]] = network.layers() if isinstance(network, Layered) else {}
+    groups: Mapping[str, tuple[str, ...]] = {}
+    if isinstance(network, Layered) and hasattr(type(network), "layers"):  # a module may be called so, too
+        groups = network.layers()
     chosen: set[str] = set()
     for pattern in settings.layers:
         matches = re.compile(re.escape(pattern).replace(r"\*", "[^.]*")).fullmatch
@@ -239,8 +261,11 @@ def _existing(groups: Mapping[str, tuple[str, ...]], names: Mapping[str, nn.Modu
     return f"{layers}the activations are {', '.join(activations) or 'none'}"
 
 
-def _channels(network: nn.Module, places: list[_Place], example: Tensor, *, shared: bool) -> dict[str, int]:
-    """Channels of each place's output. `shared`: a module may run several times, on any number of channels."""
+def _channels(runs: Callable[[], None], places: list[_Place], *, shared: bool) -> dict[str, int]:
+    """Channels of each place's output when the network `runs`.
+
+    `shared`: a module may run several times, on any number of channels.
+    """
     seen: dict[str, list[int]] = {place.name: [] for place in places}
 
     def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -253,7 +278,7 @@ def _channels(network: nn.Module, places: list[_Place], example: Tensor, *, shar
 
     hooks = [place.module.register_forward_hook(watch(place.name)) for place in places]
     try:
-        _run(network, example)
+        runs()
     finally:
         for hook in hooks:
             hook.remove()
@@ -270,7 +295,7 @@ def _channels(network: nn.Module, places: list[_Place], example: Tensor, *, shar
     return {name: channels[0] for name, channels in seen.items()}
 
 
-def _check_all_run(network: nn.Module, example: Tensor, plugged: Mapping[str, Suppression]) -> None:
+def _check_all_run(runs: Callable[[], None], plugged: Mapping[str, Suppression]) -> None:
     """Fail where a suppression has no part in the network's result, such as in a container with its own rules."""
     ran: set[str] = set()
     hooks = [
@@ -278,7 +303,7 @@ def _check_all_run(network: nn.Module, example: Tensor, plugged: Mapping[str, Su
         for name, suppression in plugged.items()
     ]
     try:
-        _run(network, example)
+        runs()
     finally:
         for hook in hooks:
             hook.remove()
@@ -301,6 +326,6 @@ def _inference(network: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
-def _run(network: nn.Module, example: Tensor) -> None:
+def _run(network: nn.Module, run: Callable[[Tensor], object], example: Tensor) -> None:
     with _inference(network):
-        network(example)
+        run(example)

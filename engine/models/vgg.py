@@ -63,6 +63,10 @@ class VGG16(Backbone):
         """layer1 to layer5, VGG's blocks, and, in DRS's form, layer6, the new convolutions (Table 2 of the paper)."""
         return self._layers
 
+    def affinity_levels(self) -> tuple[str, ...]:
+        """layer4 to layer6 in DRS's form; the other has no third layer of that depth."""
+        return ("layer4", "layer5", "layer6") if self.settings.form == "drs" else ()
+
     def _features(self) -> nn.Sequential:
         """The blocks with their poolings, in torchvision's order, so that each convolution has its index there."""
         modules: list[nn.Module] = []

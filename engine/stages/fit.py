@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from camshaft.engine.data import Augmentation, ColourJitter, Loader, Resize
 from camshaft.engine.data.loader import Targets
 from camshaft.engine.errors import TrainingError
 from camshaft.engine.models import (
+    AffinityNet,
     BackboneSettings,
     Classifier,
     MultiplierSettings,
@@ -21,6 +22,7 @@ from camshaft.engine.models import (
     save_network,
     weights_file,
 )
+from camshaft.engine.models.imported import ImportedBackboneSettings
 from camshaft.engine.objectives import Objective
 from camshaft.engine.recipe.settings import runtime_field
 from camshaft.engine.runtime.metrics import MetricsLog
@@ -58,7 +60,9 @@ class TrainingStage(Stage, TrainingSettings):
     """The network below the head."""
 
     @abstractmethod
-    def build(self, classes: Sequence[str], base: Path, *, pretrained: bool = True) -> Classifier | Segmenter:
+    def build(
+        self, classes: Sequence[str], base: Path, *, pretrained: bool = True
+    ) -> Classifier | Segmenter | AffinityNet:
         """The network that is trained, with its first weights; without them where `pretrained` is False."""
 
     def supervision(self) -> frozenset[Supervision]:
@@ -71,6 +75,13 @@ class TrainingStage(Stage, TrainingSettings):
         """The file of the first weights."""
         backbone = self.backbone
         return () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
+
+    def fingerprinted_settings(self) -> dict[str, Any]:
+        """The settings that change the result, and the versions of the packages that an imported backbone is from."""
+        settings = super().fingerprinted_settings()
+        if isinstance(self.backbone, ImportedBackboneSettings):
+            settings["packages"] = self.backbone.packages()
+        return settings
 
     def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
         """See that the batch splits over the ranks and the weights are there, and build the network without memory."""
@@ -95,7 +106,7 @@ def seed_initial_weights(context: StageContext) -> None:
 def fit(
     stage: TrainingStage,
     context: StageContext,
-    network: Classifier | Segmenter,
+    network: Classifier | Segmenter | AffinityNet,
     objective: Objective,
     *,
     indices: Sequence[int] | None = None,

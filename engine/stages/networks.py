@@ -5,12 +5,12 @@ from typing import TypeVar
 import torch
 
 from camshaft.engine.errors import WeightsError
-from camshaft.engine.models import Classifier, Segmenter, load_network
+from camshaft.engine.models import AffinityNet, Classifier, Segmenter, load_network
 from camshaft.engine.stages.stage import StageContext
 
 FILE = "network.safetensors"
 
-Network = TypeVar("Network", Classifier, Segmenter)
+Network = TypeVar("Network", Classifier, Segmenter, AffinityNet)
 
 
 def open_network(context: StageContext, stage_id: str, kind: type[Network]) -> Network:
@@ -20,7 +20,7 @@ def open_network(context: StageContext, stage_id: str, kind: type[Network]) -> N
         WeightsError: it is another kind of network, or was made for other classes than the data's.
     """
     path = context.inputs[stage_id].folder / FILE
-    network = load_network(path)
+    network = load_network(path, imports=True)  # the run's own file: its recipe names the import path too
     if not isinstance(network, kind):
         raise WeightsError(f"{path}: holds a {type(network).__name__}, not a {kind.__name__}")
     if network.classes != context.data.classes:

@@ -234,6 +234,15 @@ def test_delta_outside_its_range_is_an_error(delta: float) -> None:
         SuppressionSettings(delta=delta)
 
 
+def test_delta_with_a_learnable_controller_is_an_error() -> None:
+    with pytest.raises(ValidationError, match=r"delta: 0\.3 has no effect with controller: learnable"):
+        SuppressionSettings(controller="learnable", delta=0.3)
+    with pytest.raises(RecipeError, match=r"suppression\.delta: 0\.3 has no effect with controller: learnable"):
+        plug_suppression(net(nn.ReLU()), ["1"], "learnable", 0.3)
+    whole = SuppressionSettings().model_dump()
+    assert SuppressionSettings.model_validate(whole).controller == "learnable"  # as a recipe written out in full
+
+
 @pytest.mark.parametrize(
     ("network", "layers", "mode", "message"),
     [
