@@ -44,6 +44,7 @@ setup(
         "pydantic>=2.10,<3",
         "PyYAML>=6.0",
         "Pillow>=11",
+        "pycocotools>=2.0.8",
         "rich>=13",
         "jinja2>=3.1",
         "safetensors>=0.4",

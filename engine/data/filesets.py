@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from camshaft.engine.data.images import (
     scan_image,
 )
 from camshaft.engine.errors import DataError, ImageError
+from camshaft.engine.recipe.paths import RecipePath
 from camshaft.engine.recipe.settings import Settings
 from camshaft.engine.stores import VOID
 
@@ -43,7 +44,7 @@ class SplitSizes(Settings):
 class FileSettings(Settings):
     """What data sets in folders have in common."""
 
-    root: Path
+    root: Annotated[Path, RecipePath()]
     """The data set's folder; relative to the recipe's folder."""
     classes: tuple[str, ...] | None = None
     """Classes in use, in this order; null: all that the tags know."""
@@ -217,7 +218,7 @@ class FileDataSet(DataSet):
         wanted["saliency"] = self._saliency if saliency else None
         for kind, folder in wanted.items():
             if folder is not None:
-                parts += [kind, *(_state_of(folder.file(image_id)) for image_id in ids)]
+                parts += [kind, *(state_of(folder.file(image_id)) for image_id in ids)]
         return digest(parts)
 
     def check(self, image_id: str, *, masks: bool, saliency: bool) -> Checked:
@@ -287,7 +288,8 @@ def _limited(
     return tuple(ids[index] for index in chosen), tags[chosen]
 
 
-def _state_of(path: Path | None) -> str:
+def state_of(path: Path | None) -> str:
+    """A file's name, size and time of change, for fingerprints; "" for no file."""
     if path is None:
         return ""
     try:

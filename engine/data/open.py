@@ -5,15 +5,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from camshaft.engine.data.coco import CocoSettings, open_coco
 from camshaft.engine.data.dataset import DataSet
 from camshaft.engine.data.folder import FolderSettings, open_folder
 from camshaft.engine.data.scenes import Scenes, ScenesSettings
 from camshaft.engine.data.voc import VocSettings, open_voc
 
-DataSettings = Annotated[VocSettings | FolderSettings | ScenesSettings, Field(discriminator="kind")]
+DataSettings = Annotated[VocSettings | CocoSettings | FolderSettings | ScenesSettings, Field(discriminator="kind")]
 
 
-def open_data(settings: VocSettings | FolderSettings | ScenesSettings, base: Path) -> DataSet:
+def open_data(settings: VocSettings | CocoSettings | FolderSettings | ScenesSettings, base: Path) -> DataSet:
     """Open the data set that a recipe names.
 
     Args:
@@ -26,6 +27,8 @@ def open_data(settings: VocSettings | FolderSettings | ScenesSettings, base: Pat
     match settings:
         case VocSettings():
             return open_voc(settings, base)
+        case CocoSettings():
+            return open_coco(settings, base)
         case FolderSettings():
             return open_folder(settings, base)
         case ScenesSettings():
