@@ -36,6 +36,10 @@ class TrainingError(CamshaftError):
     """A training that can't go on: a loss that is not finite, no images left to train on."""
 
 
+class RankLostError(CamshaftError):
+    """Another rank ended alone, was killed, or hangs; says which one."""
+
+
 class DiskFullError(CamshaftError):
     """No space left while writing; nothing half-written was left behind under a final name."""
 

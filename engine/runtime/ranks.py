@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,23 @@ class Ranks:
 
         if dist.is_initialized():
             dist.destroy_process_group()
+
+    def abort(self) -> None:
+        """Close the process group at once: other ranks that wait in a collective fail there instead of waiting on."""
+        import torch.distributed as dist  # noqa: PLC0415
+
+        if dist.is_initialized():
+            with suppress(Exception):  # it is lost already
+                dist.distributed_c10d._abort_process_group()
+            self.leave()
+
+    def store(self) -> Any:
+        """The key-value store of the process group, which its first rank (or the launcher) keeps for all."""
+        import torch.distributed as dist  # noqa: PLC0415
+
+        self.join()
+        # Not public, but the only way to the store of a group that someone else may have opened.
+        return dist.distributed_c10d._get_default_store()
 
     def barrier(self) -> None:
         """Wait for all ranks; nothing to do for one process."""
@@ -137,6 +154,15 @@ class Ranks:
         values: list[Value] = [value] * self.world_size
         dist.all_gather_object(values, value)
         return values
+
+    def add(self, key: str, amount: int) -> int:
+        """Add to a counter that all ranks share, and its new value; no two ranks are given the same.
+
+        Args:
+            key: the counter's name; it starts at 0.
+            amount: what is added.
+        """
+        return int(self.store().add(f"camshaft/{key}", amount))
 
     def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         """The elementwise sum over all ranks, the same on each.

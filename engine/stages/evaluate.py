@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from camshaft.engine.errors import DataError
 from camshaft.engine.recipe.settings import Settings
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.crf import alpha_folder
+from camshaft.engine.stages.shared import blocks_of, taking
 from camshaft.engine.stages.splits import Split
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext, StageOutput
 from camshaft.engine.stores import MapStore, MaskFolder
@@ -140,16 +142,17 @@ class Evaluate(Stage):
         self, context: StageContext, title: str, shape: tuple[int, ...], count: Callable[[str], np.ndarray]
     ) -> np.ndarray:
         """The sum of `count`, int64 of this shape, over all images of the split, on all ranks."""
-        ids = context.ids(self.split)[context.ranks.rank :: context.ranks.world_size]
+        ids = context.ids(self.split)
+        blocks = blocks_of(ids)
         total = np.zeros(shape, np.int64)
         with (
-            context.ranks.failing_together(),
-            context.console.progress(f"{self.id} {title}", total=len(ids), unit="images") as progress,
+            taking(context, f"{self.id} {title}", [len(block) for block in blocks], total=len(ids)) as turns,
             ThreadPoolExecutor(context.threads, "evaluate") as pool,
         ):
-            for counted in pool.map(count, ids):
-                total += counted
-                progress.advance()
+            for turn in turns:
+                for counted in pool.map(count, chain.from_iterable(blocks[turn.start : turn.stop])):
+                    total += counted
+                    turns.advance()
         return context.ranks.sum(total)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from camshaft.engine.data import DataSet, Normalization
 from camshaft.engine.models import Classifier, Segmenter
+from camshaft.engine.models.scales import scaled_size
 from camshaft.engine.recipe.settings import Settings, runtime_field
 from camshaft.engine.runtime.precision import Arithmetic, autocast
 
@@ -32,14 +33,6 @@ class Passes(Settings):
     up to half a stride."""
     batch_size: int = runtime_field(8, ge=1)
     """Images of one size that are inferred together."""
-
-
-def scaled_size(size: tuple[int, int], scale: float, stride: int | None) -> tuple[int, int]:
-    """(H, W) of an image at a scale; with a stride, the nearest sides that are whole strides plus one."""
-    if stride is None:
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    height, width = (max(1, round((side * scale - 1) / stride)) * stride + 1 for side in size)
-    return height, width
 
 
 def batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
@@ -63,15 +56,22 @@ def load(data: DataSet, ids: Sequence[str], normalization: Normalization, device
 
 
 def outputs(
-    network: Classifier | Segmenter, images: Tensor, passes: Passes, arithmetic: Arithmetic
+    network: Classifier | Segmenter,
+    images: Tensor,
+    passes: Passes,
+    arithmetic: Arithmetic,
+    *,
+    square: int | None = None,
 ) -> Iterator[tuple[Tensor, bool]]:
     """The network's output for each scale and flip: float32 (B, C, h, w), and whether the images were mirrored.
 
-    Scaled images are made by antialiased bicubic interpolation of the normalised ones.
+    Scaled images are made by antialiased bicubic interpolation of the normalised ones. With `square`, scales are
+    relative to a square of that side, to which images are stretched, instead of to their own size.
     """
     height, width = images.shape[2:]
+    at_one = (height, width) if square is None else (square, square)
     for scale in passes.scales:
-        size = scaled_size((height, width), scale, network.stride if passes.align_corners else None)
+        size = scaled_size(at_one, scale, network.stride if passes.align_corners else None)
         scaled = images
         if size != (height, width):
             scaled = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)

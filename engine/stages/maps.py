@@ -1,20 +1,22 @@
-"""Class activation maps of a classifier for every image, over scales and flips, into a map store."""
+"""Class activation maps of a classifier, or a refinement network's maps, over scales and flips, into a map store."""
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from camshaft.engine.models import Classifier
+from camshaft.engine.recipe.settings import added_field
 from camshaft.engine.stages.inference import Passes, batches_of_one_size, load, outputs
+from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
-from camshaft.engine.stores import Encoding, Layout, MapStoreWriter, finalize, plan
+from camshaft.engine.stores import Encoding, Layout, plan
 from camshaft.kernels.normalize import accumulate, normalize
 
 
@@ -22,19 +24,31 @@ class InferMaps(Stage, Passes):
     """Multi-scale, flipped inference of class activation maps, kept for the classes that an image's tags name."""
 
     kind: Literal["maps"]
-    network: Annotated[str, Input(Product.CLASSIFIER)]
-    """The classifier whose maps are wanted."""
+    network: Annotated[str, Input(Product.CLASSIFIER, Product.REFINER)]
+    """The classifier or refinement network whose maps are wanted."""
     splits: Splits = ("train",)
     """The splits to infer."""
+    square: int | None = added_field(None, ge=1)
+    """Side of a square, pixels, that each image is stretched to before it is scaled (DRS's code: 320); null: scales are
+    relative to the image's own size."""
     reduction: Literal["sum", "max"] = "sum"
     """How maps of all scales and flips become one: summed, then divided (OC-CSE's code); or each divided, then their
     maximum (DRS's code)."""
+    divide: bool = added_field(True)
+    """Divide each map by its maximum (DRS eq. 1, OC-CSE eq. 2). false, with reduction: max, takes values as they are,
+    bounded by 0 and 1: a refinement network gives maps, no scores to be normalised."""
     grid_stride: int = Field(8, ge=1, le=32)
     """Pixels of the image to a cell of the stored maps."""
     encoding: Encoding = "uint10"
     """How values are stored."""
 
     produces: ClassVar[Product] = Product.MAPS
+
+    @model_validator(mode="after")
+    def _undivided_maps_are_not_summed(self) -> "InferMaps":
+        if not self.divide and self.reduction == "sum":
+            raise ValueError("divide: false needs reduction: max; a sum over scales and flips must be divided")
+        return self
 
     def needed_splits(self) -> tuple[str, ...]:
         """A network fits any split."""
@@ -50,34 +64,9 @@ class InferMaps(Stage, Passes):
         return {split: self._split(context, split, inference) for split in self.splits}
 
     def _split(self, context: StageContext, split: str, inference: "_Inference") -> Figures:
-        path = context.folder / split
         layout = self._layout(context, split)
-        writer = MapStoreWriter.open_or_create(path, layout)
-        share = range(layout.block_count)[context.ranks.rank :: context.ranks.world_size]
-        missing = [block for block in writer.blocks_missing() if block in share]
-        total = sum(len(layout.block(block)) for block in share)
-        done = total - sum(len(layout.block(block)) for block in missing)
-        with (
-            context.ranks.failing_together(),
-            context.console.progress(f"{self.id} {split}", total=total, done=done, unit="images") as progress,
-        ):
-            for block in missing:
-                images = layout.block(block)
-                writer.write_block(block, inference.maps(split, images, layout))
-                progress.advance(len(images))
-                context.stop.raise_if_set()
-        provenance = {"stage": self.id, "split": split, "align_corners": self.align_corners}
-        context.ranks.agree(lambda: finalize(path, provenance))
-        return {
-            "images": len(layout.ids),
-            "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        }
-
-    def _grid(self, sizes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Heights and widths of the stored maps, (N, 2), for images of these sizes."""
-        if self.align_corners:
-            return -(-(sizes - 1) // self.grid_stride) + 1
-        return -(-sizes // self.grid_stride)
+        work = functools.partial(inference.maps, split, layout)
+        return fill_map_store(context, split, layout, {"align_corners": self.align_corners}, work)
 
     def _layout(self, context: StageContext, split: str) -> Layout:
         sizes = context.sizes(split)
@@ -85,7 +74,7 @@ class InferMaps(Stage, Passes):
         return plan(
             context.ids(split),
             [np.flatnonzero(row).tolist() for row in tags],
-            self._grid(sizes),
+            grid_sizes(sizes, self.grid_stride, self.align_corners),
             sizes,
             classes=context.data.classes,
             encoding=self.encoding,
@@ -100,7 +89,7 @@ class _Inference:
         self.context = context
         self.network = open_network(context, stage.network, Classifier)
 
-    def maps(self, split: str, images: range, layout: Layout) -> list[np.ndarray]:
+    def maps(self, split: str, layout: Layout, images: range) -> list[np.ndarray]:
         """The maps of consecutive images of a split: float32 (K, h, w) each, of the classes present."""
         tags = self.context.tags(split)[images.start : images.stop]
         sizes = [tuple(row) for row in self.context.sizes(split)[images.start : images.stop].tolist()]
@@ -123,17 +112,20 @@ class _Inference:
         present = torch.from_numpy(tags).to(device, torch.float32)
         total: Tensor = torch.zeros((len(ids), tags.shape[1], *grid), device=device)
         by_maximum = self.stage.reduction == "max"
-        for maps, mirrored in outputs(self.network, images, self.stage, self.context.arithmetic):
+        divide = by_maximum and self.stage.divide
+        for maps, mirrored in outputs(
+            self.network, images, self.stage, self.context.arithmetic, square=self.stage.square
+        ):
             accumulate(
                 total,
                 maps,
                 tags=present,
                 flipped=mirrored,
                 reduction=self.stage.reduction,
-                divide=by_maximum,
-                order="relu_upsample_divide" if by_maximum else "upsample_relu_divide",
+                divide=divide,
+                order="relu_upsample_divide" if divide else "upsample_relu_divide",
                 align_corners=self.stage.align_corners,
             )
-        result = total if by_maximum else normalize(total, tags=present)
+        result = total.clamp_(max=1) if by_maximum else normalize(total, tags=present)
         values = result.cpu().numpy()
         return [values[position][np.flatnonzero(row)] for position, row in enumerate(tags)]

@@ -97,20 +97,21 @@ class Exchange:
         except CamshaftError as raised:
             raise raised from error
 
-    def factors(self, weights: Sequence[float | None]) -> list[Tensor | None]:
+    def factors(self, weights: Sequence[float | tuple[float, ...] | None]) -> list[Tensor | None]:
         """By what each micro-batch's loss is multiplied, so that the mean over all of them and over ranks is weighted.
 
         Args:
-            weights: of this rank's micro-batches; None, for all of them and on all ranks, where they are equal.
+            weights: of this rank's micro-batches, or of each term of their losses; None, for all of them and on all
+                ranks, where they are equal.
 
         Returns:
-            Scalars on the device, without a wait for it; None for weights that are equal.
+            Of the loss's shape on the device, without a wait for it; None for weights that are equal.
         """
         given = [weight for weight in weights if weight is not None]
         if not given:
             return [None for _ in weights]
         own = torch.tensor(given, dtype=torch.float32).to(self._device, non_blocking=True)
-        total = own.sum()
+        total = own.sum(0)
         if self._ranks.world_size > 1:
             dist.all_reduce(total)
         # Without any weight at all every loss is 0, and stays so.
