@@ -1,13 +1,16 @@
 """Segmentation networks: a backbone and a head that gives logits for background and each class.
 
-Chen et al., "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs", ICLR 2015 (LargeFOV).
+Chen et al., "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs", ICLR 2015 (LargeFOV);
+"DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs",
+TPAMI 2017 (ASPP).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from camshaft.engine.data.batch import Normalization
@@ -32,12 +35,29 @@ class LargeFOVSettings(Settings):
     """Share of the values that training leaves out after each hidden layer."""
 
 
+class ASPPSettings(Settings):
+    """DeepLab-v2's head, atrous spatial pyramid pooling."""
+
+    name: Literal["aspp"]
+    dilations: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(6, 12, 18, 24), min_length=1)
+    """Dilations of the 3×3 convolutions side by side, in pixels of the feature map; DeepLab's, at output stride 8."""
+
+
+def _largefov_without_a_name(value: Any) -> Any:
+    return {"name": "largefov", **value} if isinstance(value, Mapping) else value
+
+
+HeadSettings = Annotated[
+    LargeFOVSettings | ASPPSettings, Field(discriminator="name"), BeforeValidator(_largefov_without_a_name)
+]
+
+
 class SegmenterSettings(Settings):
     """A segmentation network: a backbone and a head."""
 
     backbone: BackboneSettings
     """The network below the head."""
-    head: LargeFOVSettings = LargeFOVSettings()
+    head: HeadSettings = LargeFOVSettings()
     """The head."""
 
 
@@ -55,10 +75,7 @@ class LargeFOV(nn.Module):
         self.act7 = nn.ReLU(inplace=True)
         self.dropout7 = nn.Dropout(settings.dropout)
         self.fc8 = Convolution(settings.channels, outputs, 1)
-        for layer in (self.fc6, self.fc7, self.fc8):
-            assert layer.bias is not None
-            nn.init.normal_(layer.weight, std=HEAD_STD)
-            nn.init.zeros_(layer.bias)
+        _initialise(self.fc6, self.fc7, self.fc8)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, K, h, w) to (B, outputs, h, w)."""
@@ -67,10 +84,33 @@ class LargeFOV(nn.Module):
         return logits
 
 
+class ASPP(nn.Module):
+    """Dilated 3×3 convolutions side by side, summed: features (B, K, h, w) to logits (B, outputs, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int, settings: ASPPSettings) -> None:
+        """Weights are N(0, 0.01), biases 0."""
+        super().__init__()
+        self.settings = settings
+        branches = [Convolution(inputs, outputs, 3, dilation=dilation) for dilation in settings.dilations]
+        _initialise(*branches)
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, K, h, w) to (B, outputs, h, w)."""
+        return torch.stack([branch(features) for branch in self.branches]).sum(0)
+
+
+def _initialise(*layers: Convolution) -> None:
+    for layer in layers:
+        assert layer.bias is not None
+        nn.init.normal_(layer.weight, std=HEAD_STD)
+        nn.init.zeros_(layer.bias)
+
+
 class Segmenter(nn.Module):
     """Logits (B, C + 1, h, w) of an image (B, 3, H, W) normalised by `normalization`; channel 0 is background."""
 
-    def __init__(self, backbone: Backbone, head: LargeFOV, classes: Sequence[str]) -> None:
+    def __init__(self, backbone: Backbone, head: LargeFOV | ASPP, classes: Sequence[str]) -> None:
         """`head` takes the backbone's features and has an output more than `classes` has names."""
         super().__init__()
         self.backbone = backbone
@@ -116,5 +156,10 @@ def build_segmenter(
         WeightsError: the weights are missing, unreadable or another network's.
     """
     backbone = build_backbone(settings.backbone, base, pretrained=pretrained)
-    head = LargeFOV(backbone.channels, len(classes) + 1, settings.head)
+    inputs, outputs = backbone.channels, len(classes) + 1
+    head: LargeFOV | ASPP
+    if isinstance(settings.head, ASPPSettings):
+        head = ASPP(inputs, outputs, settings.head)
+    else:
+        head = LargeFOV(inputs, outputs, settings.head)
     return Segmenter(backbone, head, classes).eval()

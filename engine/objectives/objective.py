@@ -35,10 +35,14 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, forward: Forward, batch: Batch, moment: Moment) -> tuple[Tensor, Figures]:
-        """The loss, float32 (), and the figures of one micro-batch."""
+        """The loss, float32 (), and the figures of one micro-batch.
 
-    def weight(self, batch: Batch) -> float | None:
-        """Of how many terms this micro-batch's loss is the mean; None where that is its number of images.
+        A loss of several terms, (T,), is their sum; `weight` then has as many numbers.
+        """
+
+    def weight(self, batch: Batch) -> float | tuple[float, ...] | None:
+        """Of how many values this micro-batch's loss, or each of its terms, is the mean; None where that is its number
+        of images.
 
         The loop weights micro-batches by it, so that a step is the same however its images are split over ranks and
         accumulation. It is asked for on the host, before the batch moves to the device.

@@ -53,6 +53,12 @@ def runtime_field(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"runtime": True}, **constraints)
 
 
+def added_field(default: Any, **constraints: Any) -> Any:
+    """A field that came when there were results without it: at its default it takes no part in fingerprints, and those
+    results stay valid."""
+    return Field(default, json_schema_extra={"added": True}, **constraints)
+
+
 def _mistaken(kind: Any, value: Any, place: Place) -> Iterator[tuple[Place, str]]:
     """Where `value`, of a field annotated with `kind`, holds truth values or numeric text that should be numbers."""
     kinds = _alternatives(kind)

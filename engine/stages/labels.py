@@ -1,16 +1,22 @@
-"""Pseudo labels: one label image an image, from maps and a threshold or from CRF masks, with ignored pixels."""
+"""Pseudo labels: one label image an image, with ignored pixels: from maps and a threshold, with background cues from
+saliency maps where asked for; or from CRF masks."""
 
 import functools
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from camshaft.engine.data import DataSet
+from camshaft.engine.errors import DataError
+from camshaft.engine.recipe.settings import added_field
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.crf import alpha_folder
+from camshaft.engine.stages.cues import BackgroundCues, cue_labels
 from camshaft.engine.stages.per_image import Labelled, fill_mask_folders
 from camshaft.engine.stages.splits import Splits
-from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
+from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext, Supervision
 from camshaft.engine.stores import MapStore, MaskFolder
 
 
@@ -24,7 +30,10 @@ class Labels(Stage):
     """CRF masks: those of one α as they are; of several, the smallest α decides on classes, the largest on background,
     and pixels that neither is sure of are ignored."""
     threshold: float | None = Field(None, gt=0, lt=1)
-    """With maps, required: pixels where no class is above it are background."""
+    """With maps, required: pixels where no class is above it are background, unless saliency says so; DRS's α."""
+    saliency: BackgroundCues | None = added_field(None)
+    """With maps: take background from the data's saliency maps, which are extra supervision, and ignore what is neither
+    above the threshold nor background; null: no saliency map is read."""
     splits: Splits = ("train",)
     """The splits to work on."""
 
@@ -36,6 +45,8 @@ class Labels(Stage):
             raise ValueError("labels are made from either maps or crf: name one of them")
         if self.crf is not None and self.threshold is not None:
             raise ValueError("threshold goes with maps: CRF masks are labels already")
+        if self.crf is not None and self.saliency is not None:
+            raise ValueError("saliency goes with maps and a threshold: CRF masks have their background already")
         if self.maps is not None and self.threshold is None:
             raise ValueError("maps need a threshold, the background's score against them, such as 0.25")
         return self
@@ -48,8 +59,19 @@ class Labels(Stage):
         """As asked for."""
         return self.splits
 
+    def saliency_splits(self) -> tuple[str, ...]:
+        """All of them, where background cues are asked for."""
+        return () if self.saliency is None else self.splits
+
+    def supervision(self) -> frozenset[Supervision]:
+        """Saliency maps, where they are read."""
+        return frozenset() if self.saliency is None else frozenset({Supervision.SALIENCY})
+
     def run(self, context: StageContext) -> Figures:
         """Make the label images that are missing."""
+        if self.maps is not None:
+            source = "the maps alone" if self.saliency is None else f"saliency maps below {self.saliency.beta:g}"
+            context.note(f"background comes from {source}")
         figures: Figures = {}
         for split in self.splits:
             work = functools.partial(self._merged if self.maps is None else self._thresholded, context, split)
@@ -63,7 +85,11 @@ class Labels(Stage):
         store = MapStore.open(context.inputs[self.maps].folder / split)
         for image_id in ids:
             maps, present = seeds.of_image(store, image_id)
-            yield image_id, [seeds.to_labels(seeds.with_background(self.threshold, maps), present)]
+            if self.saliency is None:
+                yield image_id, [seeds.to_labels(seeds.with_background(self.threshold, maps), present)]
+            else:
+                saliency = saliency_of(context.data, image_id)
+                yield image_id, [cue_labels(maps, present, saliency, self.threshold, self.saliency)]
 
     def _merged(self, context: StageContext, split: str, ids: Sequence[str]) -> Labelled:
         assert self.crf is not None
@@ -75,3 +101,15 @@ class Labels(Stage):
                 yield image_id, [low.read(image_id)]
             else:
                 yield image_id, [seeds.confident_labels(low.read(image_id), high.read(image_id))]
+
+
+def saliency_of(data: DataSet, image_id: str) -> np.ndarray:
+    """The saliency map of an image, uint8 (H, W), 0 … 255.
+
+    Raises:
+        DataError: it has none, or one of another size or kind.
+    """
+    saliency = data.saliency(image_id)
+    if saliency is None:
+        raise DataError(f"{data.name}: image {image_id!r} has no saliency map to take background from")
+    return saliency

@@ -11,7 +11,7 @@ from camshaft.engine.stages.fit import (
     fit,
     seed_initial_weights,
 )
-from camshaft.engine.stages.stage import Figures, Input, Product, StageContext
+from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
 from camshaft.engine.stores import MaskFolder
 
 
@@ -23,6 +23,11 @@ class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
     """The pseudo labels."""
 
     produces: ClassVar[Product] = Product.SEGMENTER
+
+    def supervision(self) -> frozenset[Supervision]:
+        """What the first weights learnt from, and tags where the network's own classes are taken among them."""
+        own = super().supervision()
+        return own | {Supervision.TAGS} if self.self_training else own
 
     def build(self, classes: Sequence[str], base: Path, *, pretrained: bool = True) -> Segmenter:
         """The network, with its first weights or random ones."""

@@ -27,7 +27,9 @@ class Product(StrEnum):
     """What a stage leaves in its folder, as other stages ask for it."""
 
     CLASSIFIER = "a classifier"
+    REFINER = "a refinement network"
     SEGMENTER = "a segmentation network"
+    AFFINITY = "an affinity network"
     MAPS = "maps"
     CRF = "CRF masks"
     MASKS = "masks"
@@ -152,6 +154,10 @@ class Stage(Settings):
         """The splits whose ground-truth masks the stage reads: none but for evaluation."""
         return ()
 
+    def saliency_splits(self) -> tuple[str, ...]:
+        """The splits whose saliency maps the stage reads; every image of them must have one."""
+        return ()
+
     def requires_masks(self) -> bool:
         """Whether the masks of `mask_splits` must be there."""
         return True
@@ -185,18 +191,28 @@ class Stage(Settings):
                     for reference in [value] if isinstance(value, str) else value or []:
                         yield name, reference, mark
 
+    def misfits(self, inputs: "Mapping[str, Stage]") -> Iterator[str]:
+        """Why stages that make what is asked for still do not do, a line each: "field: reason".
+
+        Args:
+            inputs: the stages that the settings name, by id, as far as they are well-formed.
+        """
+        del inputs
+        yield from ()
+
     def fingerprinted_settings(self) -> dict[str, Any]:
         """The settings that change the result, as JSON values."""
         return without_runtime_fields(self)
 
 
 def without_runtime_fields(settings: Settings) -> dict[str, Any]:
-    """`settings` as JSON values, less the fields that change only how a stage runs."""
+    """`settings` as JSON values, less the fields that change only how a stage runs, and added ones at their default."""
     values = settings.model_dump(mode="json")
     for name, info in type(settings).model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("runtime"):
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        value = getattr(settings, name)
+        if extra.get("runtime") or (extra.get("added") and value == info.default):
             del values[name]
-        elif isinstance(value := getattr(settings, name), Settings):
+        elif isinstance(value, Settings):
             values[name] = without_runtime_fields(value)
     return values
