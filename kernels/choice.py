@@ -5,11 +5,13 @@ by name and is not usable is an error, and one that was passed over is named in 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 logger = logging.getLogger("camshaft.kernels")
 
 _said: set[str] = set()
+_records: list[dict[str, str]] = []
 
 
 class Unavailable(ValueError):  # noqa: N818 - reads as a state: "implementation x is unavailable"
@@ -32,14 +34,32 @@ def choose(operation: str, asked: str, candidates: Mapping[str, str | None]) -> 
             raise Unavailable(f"{operation}: no implementation {asked!r}; there are {', '.join(candidates)}")
         if (reason := candidates[asked]) is not None:
             raise Unavailable(f"{operation}: implementation {asked!r} was asked for but {reason}")
+        _record(operation, asked)
         return asked
     passed_over: list[str] = []
     for name, reason in candidates.items():
         if reason is None:
             _say(operation, name, passed_over)
+            _record(operation, name)
             return name
         passed_over.append(f"{name}: {reason}")
     raise Unavailable(f"{operation}: no implementation can run here ({'; '.join(passed_over)})")
+
+
+@contextmanager
+def recorded() -> Iterator[Mapping[str, str]]:
+    """Record, while the block runs, which implementation each operation took, in any thread; the last one counts."""
+    taken: dict[str, str] = {}
+    _records.append(taken)
+    try:
+        yield taken
+    finally:
+        _records[:] = [other for other in _records if other is not taken]
+
+
+def _record(operation: str, name: str) -> None:
+    for taken in _records:
+        taken[operation] = name
 
 
 def _say(operation: str, name: str, passed_over: list[str]) -> None:

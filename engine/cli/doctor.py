@@ -12,6 +12,10 @@ from rich.table import Table
 from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.devices import device_name, processor_name, select_device
 from camshaft.engine.runtime.precision import resolve
+from camshaft.kernels.choice import recorded
+from camshaft.kernels.erase import erase
+from camshaft.kernels.normalize import normalize
+from camshaft.kernels.suppress import suppress
 
 REQUIRED = ("torch", "deepspeed", "numpy", "numba", "zarr", "pydantic", "Pillow")
 OPTIONAL = {
@@ -39,8 +43,20 @@ def doctor_command() -> int:
         table.add_row(package, found or "missing: pip install camshaft")
     for package, use in OPTIONAL.items():
         table.add_row(package, _version(package) or f"not installed; it is for {use}")
+    for operation, twin in _twins(device).items():
+        table.add_row(operation, twin)
     Console().show(table)
     return int(missing)
+
+
+def _twins(device: torch.device) -> dict[str, str]:
+    """Which implementation the operations take that have one for GPUs and one for CPUs: found by running them."""
+    x = torch.ones(1, 2, 4, 4, device=device)
+    with recorded() as taken:
+        suppress(x, 0.5)
+        normalize(x, size=(8, 8))
+        erase(x[:, [0, 0, 0]], x, target=torch.zeros(1, dtype=torch.int64, device=device))
+    return dict(taken)
 
 
 def _version(package: str) -> str | None:

@@ -47,14 +47,13 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a recipe; a run that was stopped goes on, one that is complete says so")
     _add_recipe(run)
-    run.add_argument(
-        "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, NAME as the recipe says)"
-    )
-    run.add_argument(
-        "--dry-run", action="store_true", help="check the recipe, its data's lists and its stages; say what would run"
-    )
-    run.add_argument("--verbose", action="store_true", help="let the libraries below log too")
+    _add_running(run)
     run.set_defaults(command=_run)
+
+    sweep = commands.add_parser("sweep", help="run all variants of a recipe; what they share is computed once")
+    _add_recipe(sweep, "SWEEP", "a sweep's file (YAML)")
+    _add_running(sweep)
+    sweep.set_defaults(command=_sweep)
 
     show = commands.add_parser("show", help="check a recipe; print it with all defaults and its stages' order")
     _add_recipe(show)
@@ -68,16 +67,67 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--images", type=int, default=12, metavar="N", help="images in the gallery (default: 12)")
     report.set_defaults(command=_report)
 
+    weights = commands.add_parser("weights", help="pretrained weights: convert those of other programs")
+    actions = weights.add_subparsers(title="actions", required=True, metavar="ACTION")
+    convert = actions.add_parser("convert", help="check weights against a backbone and write them as safetensors")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help=".params (MXNet), .pth, .pt or .safetensors")
+    convert.add_argument("target", type=Path, metavar="TARGET", help="the file to write, .safetensors")
+    convert.add_argument("--backbone", required=True, metavar="NAME", help="whose weights they are, as in recipes")
+    convert.set_defaults(command=_convert_weights)
+
+    _add_figures(commands.add_parser("figure", help="draw a figure of a run or a sweep as a PNG"))
+
     doctor = commands.add_parser("doctor", help="say what this machine has and what is missing")
     doctor.set_defaults(command=_doctor)
     return root
 
 
-def _add_recipe(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file (YAML)")
+def _add_recipe(command: argparse.ArgumentParser, metavar: str = "RECIPE", words: str = "a recipe file (YAML)") -> None:
+    command.add_argument("recipe", type=Path, metavar=metavar, help=words)
     command.add_argument(
-        "overrides", nargs="*", metavar="PATH=VALUE", help="change a value, as in stages.cgnet.epochs=5"
+        "overrides",
+        nargs="*",
+        metavar="PATH=VALUE",
+        help="change a value, as in stages.cgnet.epochs=5, or take another preset, as in preset=official",
     )
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, NAME as the file says)"
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="check the recipe, its data's lists and its stages; say what would run"
+    )
+    command.add_argument("--verbose", action="store_true", help="let the libraries below log too")
+
+
+def _add_figures(figure: argparse.ArgumentParser) -> None:
+    kinds = figure.add_subparsers(title="figures", required=True, metavar="KIND")
+    maps = kinds.add_parser("maps", help="maps and masks of several stages side by side, an image a row")
+    maps.add_argument("--stages", nargs="+", required=True, metavar="STAGE", help="stages with maps or masks, in order")
+    maps.add_argument("--truth", action="store_true", help="show the ground-truth masks too")
+
+    variants = kinds.add_parser("variants", help="one stage of all variants of a sweep side by side, an image a row")
+    variants.add_argument("--stage", required=True, help="a stage with maps or masks")
+    variants.add_argument("--variants", nargs="+", metavar="NAME", help="which variants, in order (default: all)")
+    variants.add_argument("--truth", action="store_true", help="show the ground-truth masks too")
+
+    features = kinds.add_parser("features", help="mean feature map of each layer, a row for each network and image")
+    features.add_argument("--networks", nargs="+", required=True, metavar="STAGE", help="stages with a network")
+    features.add_argument("--layers", nargs="+", metavar="LAYER", help="which layers, in order (default: all)")
+    features.add_argument(
+        "--unsuppressed", action="store_true", help="show networks with suppression again, with it switched off"
+    )
+    for name, kind in (("maps", maps), ("variants", variants), ("features", features)):
+        kind.add_argument("run", type=Path, metavar="RUN_DIR", help="the run's folder")
+        kind.add_argument("--images", nargs="+", metavar="ID", help="ids of images (default: three, chosen by tags)")
+        kind.add_argument("--split", default="val", choices=("train", "val"), help="of which split (default: val)")
+        kind.add_argument("--sweep", metavar="NAME", help="which sweep, where the folder holds several")
+        if kind is not variants:
+            kind.add_argument("--variant", metavar="NAME", help="the variant of a sweep that is meant")
+        kind.add_argument("--out", type=Path, metavar="FILE", help=f"the PNG (default: RUN_DIR/figures/{name}.png)")
+        kind.set_defaults(command=_figure, figure=name)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -86,6 +136,14 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return plan_command(options.recipe, options.overrides, options.out)
     return run_command(options.recipe, options.overrides, options.out, verbose=options.verbose)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from camshaft.engine.cli.sweep import plan_sweep_command, sweep_command  # noqa: PLC0415
+
+    if options.dry_run:
+        return plan_sweep_command(options.recipe, options.overrides, options.out)
+    return sweep_command(options.recipe, options.overrides, options.out, verbose=options.verbose)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -104,6 +162,18 @@ def _report(options: argparse.Namespace) -> int:
     from camshaft.engine.cli.run import report_command  # noqa: PLC0415
 
     return report_command(options.run, options.images)
+
+
+def _convert_weights(options: argparse.Namespace) -> int:
+    from camshaft.engine.cli.weights import convert_command  # noqa: PLC0415
+
+    return convert_command(options.source, options.target, options.backbone)
+
+
+def _figure(options: argparse.Namespace) -> int:
+    from camshaft.engine.cli.figure import figure_command  # noqa: PLC0415
+
+    return figure_command(options)
 
 
 def _doctor(_options: argparse.Namespace) -> int:

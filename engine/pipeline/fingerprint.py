@@ -25,7 +25,8 @@ def of_stage(
         stage: its settings; fields that change only how it runs take no part.
         inputs: fingerprints of the stages that it names, by id.
         recipe: whose seed all its stages share.
-        data: of which the files count that the stage uses: its splits' images and tags, masks only where it reads them.
+        data: of which the files count that the stage uses: its splits' images and tags, masks and saliency maps only
+            where it reads them.
         base: the folder from which a recipe's relative paths start.
         arithmetic: what networks compute in.
 
@@ -37,7 +38,9 @@ def of_stage(
             "settings": stage.fingerprinted_settings(),
             "revision": stage.revision,
             "inputs": dict(sorted(inputs.items())),
-            "data": of_data(recipe, data, splits_of([stage]), masks=stage.mask_splits()),
+            "data": of_data(
+                recipe, data, splits_of([stage]), masks=stage.mask_splits(), saliency=stage.saliency_splits()
+            ),
             "files": [sha256_of(path) for path in stage.external_files(base)],
             "seed": recipe.seed,
             "arithmetic": arithmetic,
@@ -45,13 +48,17 @@ def of_stage(
     )
 
 
-def of_data(recipe: Recipe, data: DataSet, splits: Sequence[str], *, masks: Collection[str]) -> str:
-    """What results depend on of the data: classes, images and tags of these splits, masks where they are read, and what
-    is done about corrupt images."""
+def of_data(
+    recipe: Recipe, data: DataSet, splits: Sequence[str], *, masks: Collection[str], saliency: Collection[str]
+) -> str:
+    """What results depend on of the data: classes, images and tags of these splits, masks and saliency maps where they
+    are read, and what is done about corrupt images."""
     return of_value(
         {
             "classes": data.classes,
-            "splits": {split: data.fingerprint(split, masks=split in masks) for split in splits},
+            "splits": {
+                split: data.fingerprint(split, masks=split in masks, saliency=split in saliency) for split in splits
+            },
             "on_corrupt": recipe.data.on_corrupt,
         }
     )

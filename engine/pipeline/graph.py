@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from camshaft.engine.stages.stage import Stage
+from camshaft.engine.stages.stage import Input, Stage
 
 
 def problems(stages: Sequence[Stage], known_ids: Sequence[str]) -> list[str]:
@@ -28,6 +28,8 @@ def problems(stages: Sequence[Stage], known_ids: Sequence[str]) -> list[str]:
                 close = difflib.get_close_matches(reference, known_ids, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 found.append(f"{where}: there is no stage {reference!r}{hint} (there are {', '.join(known_ids)})")
+        inputs = {name: by_id[name] for _, name, mark in stage.references() if _makes(by_id.get(name), mark)}
+        found += [f"stages.{stage.id}.{misfit}" for misfit in stage.misfits(inputs)]
     if cycle := _cycle(stages):
         found.append(f"stages: {' → '.join(cycle)} is a cycle: each of them waits for the next")
     return found
@@ -47,6 +49,10 @@ def order(stages: Sequence[Stage]) -> list[Stage]:
         done.add(ready.id)
         ordered.append(ready)
     return ordered
+
+
+def _makes(made: Stage | None, mark: Input) -> bool:
+    return made is not None and made.produces in mark.products
 
 
 def _misfit(where: str, stage: Stage, made: Stage, accepted: tuple[str, ...]) -> list[str]:

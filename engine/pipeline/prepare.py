@@ -40,19 +40,21 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
         console: where progress is shown.
 
     Raises:
-        DataError: something is wrong with the data, or a stage evaluates where there are no masks.
+        DataError: something is wrong with the data, or a stage needs masks or saliency maps where there are none.
     """
     data = open_data(loaded.recipe.data, loaded.base)
     splits = fingerprint.splits_of(loaded.recipe.stages)
     _require_masks(loaded.recipe, data)
     masks = {split for stage in loaded.recipe.stages for split in stage.mask_splits() if data.has_masks(split)}
-    digest = fingerprint.of_data(loaded.recipe, data, splits, masks=masks)
+    _require_saliency(loaded.recipe, data)
+    saliency = {split for stage in loaded.recipe.stages for split in stage.saliency_splits()}
+    digest = fingerprint.of_data(loaded.recipe, data, splits, masks=masks, saliency=saliency)
     folder = stages / f"data-{digest[:FOLDER_DIGITS]}"
     if ranks.agree(lambda: record.read(folder, digest)) is not None:
         inspection = Inspection.from_json(json.loads((folder / INSPECTION).read_text(encoding="utf-8")))
         console.line(f"data: complete ({_counts(inspection)})")
         return PreparedData(data, inspection, digest)
-    inspection = _looked_at(loaded.recipe, data, splits, masks, ranks, console)
+    inspection = _looked_at(loaded.recipe, data, splits, masks, saliency, ranks, console)
     ranks.agree(lambda: _keep(folder, digest, inspection))
     console.line(f"data: {_counts(inspection)}")
     return PreparedData(data, inspection, digest)
@@ -70,7 +72,13 @@ def _keep(folder: Path, digest: str, inspection: Inspection) -> None:
 
 
 def _looked_at(
-    recipe: Recipe, data: DataSet, splits: Sequence[str], masks: Collection[str], ranks: Ranks, console: Console
+    recipe: Recipe,
+    data: DataSet,
+    splits: Sequence[str],
+    masks: Collection[str],
+    saliency: Collection[str],
+    ranks: Ranks,
+    console: Console,
 ) -> Inspection:
     share = sum(len(data.ids(split)) for split in splits) // ranks.world_size
     found: list[Finding] = []
@@ -82,7 +90,15 @@ def _looked_at(
             progress.advance(done - shown)
             shown = done
 
-        found = look(data, splits, masks=masks, progress=show, rank=ranks.rank, world_size=ranks.world_size)
+        found = look(
+            data,
+            splits,
+            masks=masks,
+            saliency=saliency,
+            progress=show,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
     findings = [finding for part in ranks.gather(found) for finding in part]
     return conclude(data, splits, findings, on_corrupt=recipe.data.on_corrupt)
 
@@ -111,4 +127,14 @@ def _require_masks(recipe: Recipe, data: DataSet) -> None:
                 raise DataError(
                     f"stages.{stage.id}: evaluates on {split}, but {data.name} has no masks for it; "
                     "remove the stage from the recipe, or give the data masks"
+                )
+
+
+def _require_saliency(recipe: Recipe, data: DataSet) -> None:
+    for stage in recipe.stages:
+        for split in stage.saliency_splits():
+            if not data.has_saliency(split):
+                raise DataError(
+                    f"stages.{stage.id}: takes background from saliency maps, but {data.name} has none for {split}; "
+                    "give the data saliency maps, or set saliency: null, where maps alone say what is background"
                 )

@@ -10,11 +10,13 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from camshaft.engine.data import DataSettings
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.pipeline import graph
-from camshaft.engine.recipe import overrides as dotted
 from camshaft.engine.recipe.check import problems_of, report
-from camshaft.engine.recipe.settings import Settings
-from camshaft.engine.recipe.yaml import Document, parse
+from camshaft.engine.recipe.compose import Chain, Composed, compose, read_chain
+from camshaft.engine.recipe.paths import moved
+from camshaft.engine.recipe.settings import Settings, runtime_field
+from camshaft.engine.recipe.yaml import Document
 from camshaft.engine.runtime.precision import PrecisionName
+from camshaft.engine.stages.affinity import Affinity
 from camshaft.engine.stages.classify import Classify
 from camshaft.engine.stages.crf import Crf
 from camshaft.engine.stages.erase import Erase
@@ -22,12 +24,18 @@ from camshaft.engine.stages.evaluate import Evaluate
 from camshaft.engine.stages.labels import Labels
 from camshaft.engine.stages.maps import InferMaps
 from camshaft.engine.stages.predict import Predict
+from camshaft.engine.stages.refine import Refine
 from camshaft.engine.stages.segment import Segment
 from camshaft.engine.stages.stage import Stage
+from camshaft.engine.stages.walk import Walk
 
 AnyStage = Annotated[
-    Classify | Erase | InferMaps | Crf | Labels | Segment | Predict | Evaluate, Field(discriminator="kind")
+    Classify | Erase | Refine | InferMaps | Crf | Affinity | Walk | Labels | Segment | Predict | Evaluate,
+    Field(discriminator="kind"),
 ]
+
+VARIANTS = "variants"
+"""The key that makes a file a sweep: `camshaft.engine.pipeline.variants`."""
 
 
 class Recipe(Settings):
@@ -43,6 +51,9 @@ class Recipe(Settings):
     """The data set."""
     precision: PrecisionName = "auto"
     """Arithmetic of the networks: auto takes bf16 where the hardware computes in it, else fp32."""
+    rank_timeout_minutes: float = runtime_field(30.0, gt=0, le=10_000)
+    """With several ranks: how long all wait for one that does not come to where they meet, before the run ends and
+    names it. Longer than the slowest block of work, or checkpoint, of one rank."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     """The stages; their order follows from the stages that each of them names."""
 
@@ -60,31 +71,44 @@ class Recipe(Settings):
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A checked recipe and the folder from which its relative paths start."""
+    """A checked recipe and where it comes from."""
 
     recipe: Recipe
     base: Path
+    """The folder from which its relative paths start: that of the file that has no base."""
     origin: str
+    """The file that was asked for, as it was asked for."""
+    files: tuple[str, ...] = ()
+    """All its files, the one that has no base first."""
+    preset: str | None = None
+    """The preset that it took."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read, override and check a recipe file.
+    """Read a recipe file and its bases, take its preset, override and check it.
 
     Raises:
-        RecipeError: the file can't be read, or anything in it is wrong; all problems in one message.
+        RecipeError: a file can't be read, or anything in it is wrong; all problems in one message.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path}: can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: is not a UTF-8 text file") from None
-    document = parse(text, str(path))
-    if not isinstance(document.value, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys name, data and stages")
-    for override in overrides:
-        dotted.apply(document.value, override)
-    return LoadedRecipe(_checked(document, str(path)), path.resolve().parent, str(path))
+    chain = read_chain(path)
+    for file in chain.files:
+        if VARIANTS in file.value:
+            raise RecipeError(f"{file.file}: is a sweep, for it has {VARIANTS}: camshaft sweep runs those")
+    return checked(chain, compose(chain, overrides))
+
+
+def checked(chain: Chain, composed: Composed) -> LoadedRecipe:
+    """The recipe that files and overrides made, checked, its paths as its first file's folder sees them.
+
+    Raises:
+        RecipeError: anything in it is wrong; all problems in one message.
+    """
+    origin, start = chain.path, chain.files[0].file.resolve().parent
+    recipe = _checked(composed.document, str(origin))
+    files = tuple(str(file.file) for file in chain.files)
+    return LoadedRecipe(
+        moved(recipe, composed.document, origin, start), start, str(origin), files=files, preset=composed.preset
+    )
 
 
 def _checked(document: Document, origin: str) -> Recipe:

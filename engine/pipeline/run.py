@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.devices import device_name, select_device
 from camshaft.engine.runtime.files import remove_leftovers, write_bytes, write_json
 from camshaft.engine.runtime.memory import PeakMemory
+from camshaft.engine.runtime.parting import ending_together
 from camshaft.engine.runtime.precision import Arithmetic, resolve
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
 from camshaft.engine.stages.stage import Stage, StageContext, StageOutput
+from camshaft.kernels.choice import recorded
 
 RUN_FILE = "run.json"
 
@@ -94,7 +97,7 @@ class _Run:
             stop=self.stop,
         )
         started, clock = now(), time.monotonic()
-        with PeakMemory() as memory:
+        with PeakMemory() as memory, recorded() as kernels:
             figures = stage.run(context)
         values = {
             "id": stage.id,
@@ -115,6 +118,7 @@ class _Run:
             "finished": now(),
             "seconds": round(time.monotonic() - clock, 2),
             "peak_memory_bytes": memory.bytes,
+            "kernels": dict(kernels),
             "notes": context.notes,
             "figures": figures,
             **record.environment(),
@@ -138,13 +142,20 @@ def run(loaded: LoadedRecipe, folder: Path, *, ranks: Ranks, console: Console, s
         CamshaftError: a user's mistake, or a fault that the message names.
         Stopped: the run was asked to stop; its place is saved.
     """
-    with ExitStack() as held:
+    if ranks.world_size > 1:
+        ranks.join(timedelta(minutes=loaded.recipe.rank_timeout_minutes))
+    with ending_together(ranks), ExitStack() as held:
         ranks.agree(lambda: held.enter_context(locked(folder)))
-        return _run(loaded, folder, ranks, console, stop)
+        prepared = prepare(loaded, folder / STAGES, ranks, console)
+        check_stages(loaded, prepared.data, ranks)
+        return perform_stages(loaded, prepared, folder, folder, ranks=ranks, console=console, stop=stop)
 
 
 def data_of_run(folder: Path) -> DataSet:
     """The data set of a run that is complete.
+
+    Args:
+        folder: where its run.json is.
 
     Raises:
         StoreError: the folder holds no complete run.
@@ -153,32 +164,53 @@ def data_of_run(folder: Path) -> DataSet:
     path = folder / RUN_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        recipe, origin = Recipe.model_validate(values["recipe"]), Path(values["origin"])
+        recipe, base = Recipe.model_validate(values["recipe"]), Path(values["base"])
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}: {folder} holds no complete run") from None
     except (ValueError, KeyError):
         raise StoreError(f"{path}: not the record of a run of this version; run its recipe again") from None
-    return open_data(recipe.data, origin.parent)
+    return open_data(recipe.data, base)
 
 
-def _run(loaded: LoadedRecipe, folder: Path, ranks: Ranks, console: Console, stop: StopFlag) -> RunResult:
+def perform_stages(
+    loaded: LoadedRecipe,
+    prepared: PreparedData,
+    folder: Path,
+    records: Path,
+    *,
+    ranks: Ranks,
+    console: Console,
+    stop: StopFlag,
+) -> RunResult:
+    """Run a recipe whose data and stages have been checked, in a folder that is locked.
+
+    Args:
+        loaded: the checked recipe.
+        prepared: its data.
+        folder: the run's folder, of which the stages' folders are part.
+        records: where recipe.yaml and run.json go: `folder`, or a folder in it for each of several recipes.
+        ranks: this process among its peers; all of them call this.
+        console: where progress is shown.
+        stop: set when the run has been asked to stop.
+
+    Raises:
+        CamshaftError: as `run` says.
+    """
     clock = time.monotonic()
-    prepared = prepare(loaded, folder / STAGES, ranks, console)
-    check_stages(loaded, prepared.data, ranks)
     threads = max(1, len(os.sched_getaffinity(0)) // ranks.local_world_size)
     torch.set_num_threads(threads)
     device = select_device(ranks)
     state = _Run(
         loaded, folder, prepared, ranks, console, stop, threads, device, *resolve(loaded.recipe.precision, device)
     )
-    ranks.agree(lambda: write_bytes(folder / "recipe.yaml", to_yaml(loaded.recipe).encode()))
+    ranks.agree(lambda: write_bytes(records / "recipe.yaml", to_yaml(loaded.recipe).encode()))
     stages = loaded.recipe.ordered()
     for stage in stages:
         state.perform(stage)
         with ranks.failing_together():
             stop.raise_if_set()
     summary = record.as_json(_summary(state, stages, time.monotonic() - clock))
-    ranks.agree(lambda: write_json(folder / RUN_FILE, summary))
+    ranks.agree(lambda: write_json(records / RUN_FILE, summary))
     complete_before = tuple(stage.id for stage in stages if stage.id not in state.ran)
     return RunResult(folder, state.data.data, tuple(state.ran), complete_before)
 
@@ -197,6 +229,8 @@ def _summary(state: _Run, stages: list[Stage], seconds: float) -> dict[str, Any]
         "name": recipe.name,
         "description": recipe.description,
         "origin": str(Path(state.loaded.origin).resolve()),
+        "base": str(state.loaded.base.resolve()),
+        "preset": state.loaded.preset,
         "recipe": recipe.model_dump(mode="json"),
         "classes": list(state.data.data.classes),
         "data": {

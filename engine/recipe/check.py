@@ -38,10 +38,18 @@ def _problem(details: ErrorDetails, document: Document, names: list[str]) -> str
     if details["loc"] == ():  # found by a validator of the whole recipe, whose lines have their own paths
         return details["msg"].removeprefix("Value error, ")
     key, missing = _locate(details["loc"], document.value)
-    line = document.lines.get(key)
     path = _path(key, missing if details["type"] == "missing" else None, document.value)
     text = _text(details, path.rpartition(".")[2], names)
-    return f"{path}: {text}" + (f" (line {line})" if line else "")
+    return f"{path}: {text}{_place(key, document)}"
+
+
+def _place(key: Key, document: Document) -> str:
+    """Where a value is written, in parentheses; nothing where it stands in no file."""
+    line = document.lines.get(key)
+    if line is None:
+        return ""
+    file = document.files.get(key)
+    return f" (line {line})" if file is None else f" ({file}, line {line})"
 
 
 def _locate(location: tuple[int | str, ...], value: Any) -> tuple[Key, str | None]:

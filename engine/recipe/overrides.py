@@ -3,14 +3,17 @@
 from typing import Any
 
 from camshaft.engine.errors import RecipeError
-from camshaft.engine.recipe.yaml import parse_scalar
+from camshaft.engine.recipe.yaml import Key, parse_scalar
 
 
-def apply(value: dict[str, Any], override: str) -> None:
+def apply(value: dict[str, Any], override: str) -> Key:
     """Change `value`, a parsed recipe, in place by one `path=value`.
 
     A list's items are named by their `id`, or by their position. The last key may be new (whether it is allowed is
     checked with the whole recipe); the others must exist.
+
+    Returns:
+        The way to the changed value.
 
     Raises:
         RecipeError: not of the form path=value, a part of the path does not exist, or the value is not YAML.
@@ -20,22 +23,27 @@ def apply(value: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise RecipeError(f"override {override!r}: expected path=value, as in stages.cgnet.epochs=5")
     here: Any = value
+    key: list[str | int] = []
     for depth, part in enumerate(parts[:-1]):
-        here = _child(here, part, ".".join(parts[:depth]) or "the recipe", override)
+        key.append(_step(here, part, ".".join(parts[:depth]) or "the recipe", override))
+        here = here[key[-1]]
     new = parse_scalar(text, f"override {override!r}")
     if isinstance(here, list):
-        here[_position(here, parts[-1], ".".join(parts[:-1]), override)] = new
+        key.append(_position(here, parts[-1], ".".join(parts[:-1]), override))
     elif isinstance(here, dict):
-        here[parts[-1]] = new
+        key.append(parts[-1])
     else:
         raise RecipeError(f"override {override!r}: {'.'.join(parts[:-1])} is a plain value and has no keys")
+    here[key[-1]] = new
+    return tuple(key)
 
 
-def _child(here: Any, part: str, where: str, override: str) -> Any:
+def _step(here: Any, part: str, where: str, override: str) -> str | int:
+    """The key or position in `here` that `part` names."""
     if isinstance(here, list):
-        return here[_position(here, part, where, override)]
+        return _position(here, part, where, override)
     if isinstance(here, dict) and part in here:
-        return here[part]
+        return part
     known = f"; there are {', '.join(map(str, here))}" if isinstance(here, dict) else ""
     raise RecipeError(f"override {override!r}: {where} has no {part!r}{known}")
 

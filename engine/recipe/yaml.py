@@ -6,7 +6,8 @@ schema, a key that stands twice is an error, and nothing but plain values can be
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -66,10 +67,15 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document's value, and the line (from 1) on which each of its values stands."""
+    """A YAML document's value, and the line (from 1) on which each of its values stands.
+
+    Where several files were merged into one document, `files` names the file of each value that does not stand in the
+    document's own. A value that the command line gave stands in no file and has no line.
+    """
 
     value: Any
     lines: dict[Key, int]
+    files: dict[Key, Path] = field(default_factory=dict)
 
 
 def parse(text: str, origin: str) -> Document:

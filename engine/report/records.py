@@ -13,7 +13,7 @@ from camshaft.engine.errors import StoreError
 from camshaft.engine.pipeline.record import FILE as STAGE_FILE
 from camshaft.engine.pipeline.run import RUN_FILE
 
-TRAINING_KINDS = ("classify", "erase", "segment")
+TRAINING_KINDS = ("classify", "erase", "refine", "affinity", "segment")
 
 M = TypeVar("M", bound="Record")
 
@@ -60,6 +60,7 @@ class StageRecord(Record):
 
     id: str
     kind: str
+    produces: str = ""
     settings: Mapping[str, Any] = {}
     fingerprint: str = ""
     inputs: Mapping[str, str] = {}
@@ -152,7 +153,7 @@ class Run:
         found: dict[tuple[str, str, str, float | None], Result] = {}
         for stage in self.stages:
             if stage.record.kind == "evaluate":
-                figures = _checked(Figures, stage.record.figures, stage.folder / STAGE_FILE)
+                figures = read_record(Figures, stage.record.figures, stage.folder / STAGE_FILE)
                 for row in figures.rows:
                     found.setdefault((figures.split, row.of, row.name, row.alpha), Result(figures.split, row))
         return tuple(found.values())
@@ -167,24 +168,32 @@ class Run:
         return next((stage for stage in self.stages if stage.id == stage_id), None)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, records: Path | None = None) -> Run:
     """Read the records of a run.
+
+    Args:
+        folder: the run's folder.
+        records: where its run.json is, if not there: a folder for each variant of a sweep.
 
     Raises:
         StoreError: run.json or a stage.json is missing, or is not what a run leaves; the message names file and key.
     """
-    record = _checked(
-        RunRecord, _json(folder / RUN_FILE, "the run in this folder has not come to its end"), folder / RUN_FILE
-    )
+    file = (records or folder) / RUN_FILE
+    record = read_record(RunRecord, read_json(file, "the run in this folder has not come to its end"), file)
     stages = []
     for entry in record.stages:
         stage_folder = _inside(folder, entry.folder)
         path = stage_folder / STAGE_FILE
-        stages.append(Stage(stage_folder, _checked(StageRecord, _json(path, "the stage is not complete"), path)))
+        stages.append(Stage(stage_folder, read_record(StageRecord, read_json(path, "the stage is not complete"), path)))
     return Run(folder, record, tuple(stages))
 
 
-def _json(path: Path, meaning_if_missing: str) -> Any:
+def read_json(path: Path, meaning_if_missing: str) -> Any:
+    """The values of a JSON file.
+
+    Raises:
+        StoreError: it is missing, which means what the message says, or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -193,7 +202,12 @@ def _json(path: Path, meaning_if_missing: str) -> Any:
         raise StoreError(f"{path}: can't be read as JSON: {error}") from None
 
 
-def _checked(model: type[M], value: Any, path: Path) -> M:
+def read_record(model: type[M], value: Any, path: Path) -> M:
+    """`value` as a record, which `path` holds.
+
+    Raises:
+        StoreError: a key is missing or of another type; the message names it.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

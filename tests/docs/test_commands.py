@@ -50,15 +50,22 @@ def test_the_command_line_takes_it(
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(text.partition(" > ")[0].replace("/path/to/mydata", str(own_data)))
-    if arguments[0] == "run" and "voc6" in arguments[1] and not (ROOT.parent / "shared/data/voc6").is_dir():
+    on_photos = arguments[0] == "sweep" or (arguments[0] == "run" and "voc6" in arguments[1])
+    if on_photos and not (ROOT.parent / "shared/data/voc6").is_dir():
         pytest.skip("the photos of this recipe are not here")
-    if arguments[0] == "run" and "voc6" in arguments[1]:
+    if on_photos:
         arguments.append(f"data.root={ROOT.parent}/shared/data/voc6")
-    if arguments[0] == "run":
+    if arguments[0] in ("run", "sweep") and "--dry-run" not in arguments:
         arguments.append("--dry-run")
     code = main(arguments)
     printed = capsys.readouterr()
     if arguments[0] == "report":
         assert "runs/demo/run.json: No such file or directory: runs/demo holds no complete run" in printed.err
+    elif arguments[:2] == ["weights", "convert"]:
+        assert f"{arguments[2]}: no such weights file" in printed.err
+    elif arguments[:2] == ["figure", "variants"]:
+        assert "runs/drs_controller: holds no sweep that has come to its end" in printed.err
+    elif arguments[0] == "figure":
+        assert "runs/demo/run.json: is missing: the run in this folder has not come to its end" in printed.err
     else:
         assert code == 0, printed.err

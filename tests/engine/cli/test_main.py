@@ -1,5 +1,6 @@
 """The command line's grammar, and errors as a user sees them."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def test_doctor_names_what_will_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "deepspeed" in text
     assert "precision" in text
+    for operation in ("suppress", "normalize", "erase"):
+        assert re.search(rf"^{operation} +(triton|numba|torch)", text, re.MULTILINE)
 
 
 def test_a_shown_recipe_is_a_recipe(

@@ -41,7 +41,9 @@ def test_all_problems_come_at_once(tiny: dict[str, Any], write_recipe: Write) ->
     assert "stages.drs.suppression.delta: Input should be less than or equal to 1, not 1.5" in text
     assert "stages.labels: unknown 'kind' 'label'; did you mean 'labels'?" in text
     assert "stages.cgnet.guide: there is no stage 'ordinry'; did you mean 'ordinary'?" in text
-    assert "stages.maps.network: 'deeplab' makes a segmentation network, but a classifier is needed here" in text
+    assert (
+        "stages.maps.network: 'deeplab' makes a segmentation network, but a classifier or a refinement network" in text
+    )
     assert "(line " in text
 
 

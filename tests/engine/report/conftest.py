@@ -85,13 +85,15 @@ class RunBuilder:
         self.folder, self.data, self.split = folder, data, split
         self.ids = data.ids(split)
         self.entries: list[dict[str, Any]] = []
+        self.made = 0
         self.skipped: list[dict[str, str]] = []
         self.rows: list[dict[str, Any]] = []
         self.name, self.description = "trial", "Three classifiers, their maps, and what becomes of them."
 
     def stage(self, stage_id: str, kind: str, figures: Mapping[str, Any], **values: Any) -> Path:
         """Add a stage's folder and stage.json."""
-        digest = f"{len(self.entries):02d}ab34cd56ef" * 5
+        digest = f"{self.made:02d}ab34cd56ef" * 5
+        self.made += 1
         relative = f"stages/{stage_id}-{digest[:10]}"
         folder = self.folder / relative
         folder.mkdir(parents=True)
@@ -136,7 +138,7 @@ class RunBuilder:
 
     def maps(self, stage_id: str, reach: int, miou: float) -> None:
         """Add a stage of maps, with a sweep of its own."""
-        folder = self.stage(stage_id, "maps", {self.split: {"images": len(self.ids), "bytes": 9000}})
+        folder = self.stage(stage_id, "maps", {self.split: {"images": len(self.ids), "bytes": 9000}}, produces="maps")
         write_maps(folder / self.split, self.data, self.ids, reach)
         thresholds = [round(0.05 + 0.01 * step, 2) for step in range(56)]
         best = 0.2 + reach / 100
@@ -147,7 +149,8 @@ class RunBuilder:
 
     def crf(self, stage_id: str, alphas: Sequence[float], void: bool = False) -> None:
         """Add a CRF stage."""
-        folder = self.stage(stage_id, "crf", {self.split: {"images": len(self.ids)}}, notes=["numba"])
+        figures, settings = {self.split: {"images": len(self.ids)}}, {"alphas": list(alphas)}
+        folder = self.stage(stage_id, "crf", figures, notes=["numba"], settings=settings, produces="CRF masks")
         for alpha in alphas:
             write_masks(folder / self.split / f"alpha-{alpha:g}", self.data, self.ids, int(alpha), void)
             coverage = 0.875 if void else 1.0
@@ -156,7 +159,7 @@ class RunBuilder:
 
     def masks(self, stage_id: str, kind: str, miou: float, shift: int = 6) -> None:
         """Add a stage that leaves masks."""
-        folder = self.stage(stage_id, kind, {self.split: {"images": len(self.ids)}})
+        folder = self.stage(stage_id, kind, {self.split: {"images": len(self.ids)}}, produces="masks")
         write_masks(folder / self.split, self.data, self.ids, shift)
         self.evaluated(stage_id, stage_id, "masks", miou)
 

@@ -1,0 +1,112 @@
+"""Running a sweep: all variants in one folder, so that a stage which several of them share is computed once."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from camshaft.engine.errors import RecipeError
+from camshaft.engine.pipeline.lock import locked
+from camshaft.engine.pipeline.plan import PlannedStage, check_stages, plan
+from camshaft.engine.pipeline.prepare import STAGES, PreparedData, prepare
+from camshaft.engine.pipeline.run import RunResult, perform_stages
+from camshaft.engine.pipeline.variants import LoadedSweep, Variant
+from camshaft.engine.runtime.console import Console
+from camshaft.engine.runtime.files import write_json
+from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.runtime.stop import StopFlag
+
+SWEEPS = "sweeps"
+SWEEP_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep left: the folder of its records, and what each variant's run did."""
+
+    folder: Path
+    runs: dict[str, RunResult]
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """The stages that ran now, as VARIANT.STAGE."""
+        return tuple(f"{name}.{stage}" for name, run in self.runs.items() for stage in run.ran)
+
+
+def records_folder(folder: Path, sweep: str) -> Path:
+    """Where the records of a sweep are, in a run's folder: sweep.json, the table, and a folder a variant."""
+    return folder / SWEEPS / sweep
+
+
+def run_sweep(sweep: LoadedSweep, folder: Path, *, ranks: Ranks, console: Console, stop: StopFlag) -> SweepResult:
+    """Run all variants of a sweep in `folder`, one after the other; what is complete is not run again.
+
+    Args:
+        sweep: the checked sweep.
+        folder: the run's folder, which other sweeps and runs of the same recipe may share.
+        ranks: this process among its peers; all of them call this.
+        console: where progress is shown.
+        stop: set when the sweep has been asked to stop.
+
+    Raises:
+        CamshaftError: something is wrong with one of the variants' data or stages, before any of them runs; or as
+            `run` says.
+        Stopped: the sweep was asked to stop; its place is saved.
+    """
+    clock = time.monotonic()
+    records = records_folder(folder, sweep.name)
+    runs: dict[str, RunResult] = {}
+    with ExitStack() as held:
+        ranks.agree(lambda: held.enter_context(locked(folder)))
+        data = _prepared(sweep, folder, ranks, console)
+        for number, variant in enumerate(sweep.variants, 1):
+            console.line(f"variant {variant.name} ({number} of {len(sweep.variants)})")
+            runs[variant.name] = perform_stages(
+                variant.loaded,
+                data[variant.name],
+                folder,
+                records / variant.name,
+                ranks=ranks,
+                console=console,
+                stop=stop,
+            )
+        summary = _summary(sweep, time.monotonic() - clock)
+        ranks.agree(lambda: write_json(records / SWEEP_FILE, summary))
+    return SweepResult(records, runs)
+
+
+def plan_sweep(sweep: LoadedSweep, folder: Path) -> dict[str, list[PlannedStage]]:
+    """What a sweep would do, by variant, without doing it.
+
+    Raises:
+        CamshaftError: something is wrong already.
+    """
+    return {variant.name: plan(variant.loaded, folder) for variant in sweep.variants}
+
+
+def _prepared(sweep: LoadedSweep, folder: Path, ranks: Ranks, console: Console) -> dict[str, PreparedData]:
+    """The data of every variant; what would stop any of them is found here."""
+    prepared: dict[str, PreparedData] = {}
+    shown: list[Variant] = []
+    for variant in sweep.variants:
+        # One line for data that several variants share.
+        told = any(other.loaded.recipe.data == variant.loaded.recipe.data for other in shown)
+        quiet = Console(enabled=False) if told else console
+        prepared[variant.name] = prepare(variant.loaded, folder / STAGES, ranks, quiet)
+        try:
+            check_stages(variant.loaded, prepared[variant.name].data, ranks)
+        except RecipeError as error:
+            raise RecipeError(f"variant {variant.name}: {error}") from None
+        shown.append(variant)
+    return prepared
+
+
+def _summary(sweep: LoadedSweep, seconds: float) -> dict[str, object]:
+    return {
+        "name": sweep.name,
+        "description": sweep.description,
+        "origin": str(Path(sweep.origin).resolve()),
+        "columns": None if sweep.columns is None else list(sweep.columns),
+        "variants": [{"name": variant.name, "description": variant.description} for variant in sweep.variants],
+        "seconds": round(seconds, 2),
+    }
