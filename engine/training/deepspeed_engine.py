@@ -38,7 +38,7 @@ class ObjectiveModule(nn.Module):
         self._device = device
 
     def forward(self, batch: Batch, moment: Moment) -> tuple[Tensor, Figures]:
-        """The loss, float32 (), and the figures."""
+        """The loss or its terms, float32, and the figures."""
         with autocast(self._arithmetic, self._device):
             loss, figures = self._objective(self.network, batch, moment)
         return loss.float(), figures

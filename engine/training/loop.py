@@ -279,7 +279,7 @@ class _Training:
             # Dropout and the like: other numbers on each rank and micro-batch, the same ones after a resume.
             seed_torch(*moment.seed, "micro-batch", position, "rank", self.ranks.rank)
             loss, figures = self.engine(self._on_device(batch), moment)
-            loss = loss if factor is None else loss * factor
+            loss = loss if factor is None else (loss * factor).sum()
             self.exchange.add(loss, figures)
             last = position == len(now.batches) - 1
             if last:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
 from camshaft.engine.stages.stage import Product, StageContext, StageOutput
+from camshaft.engine.stores import MapStoreWriter, finalize, plan
 
 MakeContext = Callable[..., StageContext]
 
@@ -49,3 +51,23 @@ def make_context(tmp_path: Path, scenes: DataSet) -> MakeContext:
         )
 
     return make
+
+
+@pytest.fixture
+def write_maps(scenes: DataSet) -> Callable[..., Path]:
+    """Write a store of random smooth maps of a split, at stride 8, and return its path."""
+
+    def write(path: Path, split: str, *, aligned: bool = True) -> Path:
+        sizes = np.array([scenes.size(image_id) for image_id in scenes.ids(split)])
+        grid = -(-(sizes - 1) // 8) + 1 if aligned else -(-sizes // 8)
+        classes = [np.flatnonzero(row).tolist() for row in scenes.tags(split)]
+        layout = plan(scenes.ids(split), classes, grid, sizes, classes=scenes.classes)
+        writer = MapStoreWriter.create(path, layout)
+        generator = np.random.default_rng(0)
+        for block in writer.blocks_missing():
+            shapes = [layout.shape(index) for index in layout.block(block)]
+            writer.write_block(block, [generator.random(shape, np.float32) for shape in shapes])
+        finalize(path, {"align_corners": aligned})
+        return path
+
+    return write

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import ValidationError
 
 from camshaft.engine.data import DataSet
 from camshaft.engine.errors import WeightsError
@@ -32,31 +33,44 @@ def maps_one_by_one(network: Classifier, image: np.ndarray, stage: InferMaps, gr
     pixels = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255 - mean) / std
     passes = []
     for scale in stage.scales:
-        size = [round(side * scale) for side in image.shape[:2]]
+        sides = image.shape[:2] if stage.square is None else (stage.square, stage.square)
+        size = [round(side * scale) for side in sides]
         if stage.align_corners:
-            size = [round((side * scale - 1) / 16) * 16 + 1 for side in image.shape[:2]]
+            size = [round((side * scale - 1) / 16) * 16 + 1 for side in sides]
         scaled = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)
         for flip in (False, True):
             with torch.no_grad():
                 maps = network(scaled.flip(3) if flip else scaled)
             maps = maps.flip(3) if flip else maps
-            maps = maps.relu() if stage.reduction == "max" else maps  # DRS's code rectifies first, OC-CSE's last
+            divided = stage.reduction == "max" and stage.divide
+            maps = maps.relu() if divided else maps  # DRS's code rectifies first, OC-CSE's last
             maps = F.interpolate(maps, size=grid, mode="bilinear", align_corners=stage.align_corners).relu()
-            passes.append(maps / (maps.amax((2, 3), keepdim=True) + 1e-5) if stage.reduction == "max" else maps)
+            passes.append(maps / (maps.amax((2, 3), keepdim=True) + 1e-5) if divided else maps)
+    if not stage.divide:
+        return torch.stack(passes).amax(0)[0].clamp(max=1)
     if stage.reduction == "max":
         return torch.stack(passes).amax(0)[0]
     total = torch.stack(passes).sum(0)
     return (total / (total.amax((2, 3), keepdim=True) + 1e-5))[0]
 
 
-@pytest.mark.parametrize(("reduction", "aligned"), [("sum", True), ("max", True), ("sum", False)])
+@pytest.mark.parametrize(
+    ("reduction", "aligned", "further"),
+    [
+        ("sum", True, {}),
+        ("max", True, {}),
+        ("sum", False, {}),
+        ("max", True, {"square": 97, "scales": [1.0]}),
+        ("max", False, {"square": 90, "scales": [1.0], "divide": False}),
+    ],
+)
 def test_maps_equal_their_definition(  # type: ignore[no-untyped-def]
-    make_context, scenes: DataSet, tmp_path: Path, reduction: str, aligned: bool
+    make_context, scenes: DataSet, tmp_path: Path, reduction: str, aligned: bool, further: dict[str, object]
 ) -> None:
     network = make_network(tmp_path / "net", scenes.classes)
     stage = InferMaps.model_validate(
         {"id": "maps", "kind": "maps", "network": "net", "splits": ["train", "val"], "scales": [0.5, 1.0, 1.25],
-         "reduction": reduction, "align_corners": aligned, "encoding": "float16", "batch_size": 3}
+         "reduction": reduction, "align_corners": aligned, "encoding": "float16", "batch_size": 3, **further}
     )  # fmt: skip
     context = make_context({"net": (Product.CLASSIFIER, tmp_path / "net", {})})
     assert stage.run(context)["val"]["images"] == 4
@@ -78,3 +92,16 @@ def test_a_network_for_other_classes_is_refused(make_context, scenes: DataSet, t
     stage = InferMaps.model_validate({"id": "maps", "kind": "maps", "network": "net"})
     with pytest.raises(WeightsError, match=r"was made for the classes tiger, .* but the data has"):
         stage.run(make_context({"net": (Product.CLASSIFIER, tmp_path / "net", {})}))
+
+
+def test_undivided_maps_are_not_summed() -> None:
+    with pytest.raises(ValidationError, match="divide: false needs reduction: max"):
+        InferMaps.model_validate({"id": "maps", "kind": "maps", "network": "net", "divide": False})
+
+
+def test_maps_made_before_stay_valid() -> None:
+    """Settings that came later take no part in the fingerprint at their default."""
+    stage = InferMaps.model_validate({"id": "maps", "kind": "maps", "network": "net"})
+    assert not {"square", "divide"} & stage.fingerprinted_settings().keys()
+    stage = InferMaps.model_validate({"id": "maps", "kind": "maps", "network": "net", "square": 320})
+    assert stage.fingerprinted_settings()["square"] == 320

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.models.parameters import MultiplierSettings, parameter_groups
-from camshaft.engine.objectives import Objective, TagsObjective
+from camshaft.engine.objectives import Objective, SegmentationObjective, SegmentationSettings, TagsObjective
 from camshaft.engine.runtime.metrics import MetricsLog, read_metrics
 from camshaft.engine.runtime.precision import Arithmetic
 from camshaft.engine.runtime.ranks import Ranks
@@ -77,6 +77,11 @@ def tiny_source() -> type[TinySource]:
 
 
 @pytest.fixture
+def two_scale_objective() -> Objective:
+    return two_scales()
+
+
+@pytest.fixture
 def tiny_network() -> type[TinyNetwork]:
     return TinyNetwork
 
@@ -129,6 +134,12 @@ class Run:
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.network.state_dict().items()}
+
+
+def two_scales() -> Objective:
+    """DeepLab-v2's loss on a network of stride 2."""
+    settings = SegmentationSettings(scales=(1.0, 0.5), resolution="logits", align_corners=True)
+    return SegmentationObjective(settings, stride=2)
 
 
 SETTINGS = {

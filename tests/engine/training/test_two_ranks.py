@@ -10,13 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
+from camshaft.engine.objectives import (
+    AffinityObjective,
+    AffinitySettings,
+    SegmentationObjective,
+    SegmentationSettings,
+)
 
 SCENARIOS = (
     "tags",
     "tags_zero1",
     "tags_zero2_fp16",
     "labels",
+    "labels_at_two_scales",
+    "pairs",
     "poisoned",
     "stopped_on_the_last_rank",
     "disk_full_on_the_last_rank",
@@ -86,6 +93,21 @@ def test_ranks_with_unequal_numbers_of_labelled_pixels_learn_the_same(both, run,
     folder = both / "labels"
     assert errors(folder) == [None, None]
     objective = SegmentationObjective(SegmentationSettings(), stride=2)
+    run({"batch_size": 8}, network=lambda: tiny_network(4, dropout=0.0), objective=objective)
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
+def test_ranks_learn_the_same_at_two_scales(both, run, tiny_network, two_scale_objective):
+    folder = both / "labels_at_two_scales"
+    assert errors(folder) == [None, None]
+    run({"batch_size": 8}, network=lambda: tiny_network(4, dropout=0.0), objective=two_scale_objective)
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
+def test_ranks_with_unequal_numbers_of_pairs_learn_the_same(both, run, tiny_network):
+    folder = both / "pairs"
+    assert errors(folder) == [None, None]
+    objective = AffinityObjective(AffinitySettings(radius=2, border="none"), 2, align_corners=True)
     run({"batch_size": 8}, network=lambda: tiny_network(4, dropout=0.0), objective=objective)
     assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
 

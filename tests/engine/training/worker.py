@@ -17,7 +17,12 @@ from pathlib import Path
 import torch
 
 from camshaft.engine.errors import CamshaftError, ImageError
-from camshaft.engine.objectives import SegmentationObjective, SegmentationSettings
+from camshaft.engine.objectives import (
+    AffinityObjective,
+    AffinitySettings,
+    SegmentationObjective,
+    SegmentationSettings,
+)
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
 
@@ -55,6 +60,15 @@ def tags_zero2_fp16(run, ranks):
 
 def labels(run, ranks):
     objective = SegmentationObjective(SegmentationSettings(), stride=2)
+    run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=objective)
+
+
+def labels_at_two_scales(run, ranks):
+    run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=tiny.two_scales())
+
+
+def pairs(run, ranks):
+    objective = AffinityObjective(AffinitySettings(radius=2, border="none"), 2, align_corners=True)
     run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=objective)
 
 
