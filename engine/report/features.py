@@ -79,7 +79,7 @@ def coloured(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.uin
     full = F.interpolate(tensor, size=tuple(size), mode="bilinear", align_corners=True)[0, 0].numpy()
     places = np.linspace(0, 1, len(RAMP))
     channels = [np.interp(full, places, RAMP[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=2)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(channels, axis=2)), np.uint8)
 
 
 def _to_unit(values: Tensor) -> NDArray[np.float32]:

@@ -163,7 +163,7 @@ def _columns(run: Run, name: str, split: str, data: DataSet, heading: str | None
         has = ", ".join(one for one in ("train", "val") if (stage.folder / one).is_dir())
         raise StoreError(f"{stage.folder}: {name!r} was not made for {split}; it has {has}")
     alphas = stage.record.settings.get("alphas", ()) if stage.record.produces == Product.CRF else (None,)
-    columns = []
+    columns: list[tuple[str, Draw]] = []
     for alpha in alphas:
         label = heading or name
         row = Row(of=name, name=name, product=stage.record.produces, alpha=alpha)
