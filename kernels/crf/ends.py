@@ -56,32 +56,52 @@ def take_logs(
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
     labels = len(probabilities) // plane
-    row = np.ones(labels * WIDTH, np.float32)
-    lowest, highest = simd.broadcast(clip, flat), simd.broadcast(np.float32(1), flat)
+    run = np.ones((tiles.run, labels * WIDTH), np.float32)
     for tile in range(member, tiles.number, members):
         left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
         wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
         base = tile * WIDTH * tall * channels
         if high < tall or labels < channels:
             fill(unary, base, base + WIDTH * tall * channels, np.float32(0) if keeps_differences(lanes) else ABSENT)
-        for y in range(high):
-            source = (top + y) * tiles.width + left
-            target = base + (y % tiles.period * tiles.run + y // tiles.period) * channels
-            for label in range(labels):
-                for x in range(wide):
-                    simd.poke(row, label * WIDTH + x, simd.peek(probabilities, label * plane + source + x))
-            for i in range(0, labels * WIDTH, flat.width):
-                clipped = simd.minimum(simd.maximum(simd.load(row, i, flat), lowest), highest)
-                simd.store(row, i, simd.log(clipped))
-            if keeps_differences(lanes):
-                for c in range(channels):
-                    for x in range(wide):
-                        log_ratio = simd.peek(row, c * WIDTH + x) - simd.peek(row, channels * WIDTH + x)
-                        simd.poke(unary, target + x * tall * channels + c, log_ratio)
-            else:
-                for label in range(labels):
-                    for x in range(wide):
-                        simd.poke(unary, target + x * tall * channels + label, simd.peek(row, label * WIDTH + x))
+        for residue in range(min(tiles.period, high)):
+            count = 0
+            for y in range(residue, high, tiles.period):
+                source = (top + y) * tiles.width + left
+                row_logs(flat, labels, plane, wide, probabilities, source, clip, run[count])
+                count += 1
+            for x in range(wide):
+                target = base + (x * tall + residue * tiles.run) * channels
+                for m in range(count):
+                    row = run[m]
+                    if keeps_differences(lanes):
+                        last = simd.peek(row, channels * WIDTH + x)
+                        for c in range(channels):
+                            simd.poke(unary, target + c, simd.peek(row, c * WIDTH + x) - last)
+                    else:
+                        for label in range(labels):
+                            simd.poke(unary, target + label, simd.peek(row, label * WIDTH + x))
+                    target += channels
+
+
+@compiled(fastmath=True)
+def row_logs(
+    flat: simd.Lanes,
+    labels: int,
+    plane: int,
+    wide: int,
+    probabilities: Floats,
+    source: int,
+    clip: np.float32,
+    row: Floats,
+) -> None:
+    """Fill row, flat (L, WIDTH), with the logarithms of clipped probabilities, from index `source` of each plane on."""
+    lowest, highest = simd.broadcast(clip, flat), simd.broadcast(np.float32(1), flat)
+    for label in range(labels):
+        for x in range(wide):
+            simd.poke(row, label * WIDTH + x, simd.peek(probabilities, label * plane + source + x))
+    for i in range(0, labels * WIDTH, flat.width):
+        clipped = simd.minimum(simd.maximum(simd.load(row, i, flat), lowest), highest)
+        simd.store(row, i, simd.log(clipped))
 
 
 @compiled()
