@@ -19,8 +19,8 @@ Method = Literal["chebyshev", "steps"]
 POLYNOMIAL_SHARE = 0.9
 """What part of the tolerance the polynomial may take; the rest is for float32."""
 
-PLANES_AT_ONCE = 12
-"""Planes that are raised to the power before they are laid out: few enough to stay in the second-level cache."""
+SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2, 8.0: 3, 16.0: 4}
+"""Powers that squaring gives, much quicker than the general power."""
 
 
 def affinities(features: Array, radius: int = 5, border: str = "psa", *, implementation: str = "auto") -> Array:
@@ -154,12 +154,12 @@ def _transitions(planes: Array, radius: int, beta: float, largest: int, team: Te
     """T for each member of the team, with room of its own for `largest` maps at once."""
     _, h, w = planes.shape
     reach, line, offsets = radius - 1, line_of(w), half_disc(radius)
+    if (squarings := SQUARINGS.get(beta, -1)) < 0:
+        planes, squarings = np.power(planes, np.float32(beta)), 0
     weights = scratch("weights", reach + h, reach + 1, 2 * reach + 1, line)
 
     def fill(member: int, _: NDArray[np.int64]) -> None:
-        for first in range(member * PLANES_AT_ONCE, len(planes), team.size * PLANES_AT_ONCE):
-            some = slice(first, first + PLANES_AT_ONCE)
-            product.fill_weights(_powered(planes[some], beta), offsets[some], weights)
+        product.fill_weights(planes, squarings, offsets, member, team.size, weights)
 
     team.each(fill)
     sums = scratch("sums", team.size, (2 * reach + 1) * largest * product.SUMS_LINE)
@@ -187,17 +187,6 @@ def _group_sizes(count: int) -> list[int]:
     """Maps go in threes and twos, so that two compiled variants serve all counts: 1 → [2], 4 → [2, 2], 5 → [3, 2]."""
     threes = count // 3 - (1 if count % 3 == 1 and count > 1 else 0)
     return [3] * threes + [2] * -(-(count - 3 * threes) // 2)
-
-
-def _powered(planes: Array, beta: float) -> Array:
-    """planes^beta, in scratch; powers of two by squaring, which is much quicker than the general power."""
-    powered = scratch("powered", *planes.shape)
-    if beta not in (2.0, 4.0, 8.0, 16.0):
-        return np.power(planes, np.float32(beta), out=powered)
-    np.square(planes, out=powered)
-    while (beta := beta / 2) > 1:
-        np.square(powered, out=powered)
-    return powered
 
 
 def _why_not_numba(width: int, radius: int) -> str | None:

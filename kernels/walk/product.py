@@ -46,19 +46,28 @@ LEAST_WEIGHT = 1e-12
 Array = NDArray[np.float32]
 
 
-@compiled()
-def fill_weights(planes: Array, offsets: NDArray[np.int64], weights: Array) -> None:
-    """Put planes (N, h, w) into the zeros of weights (R + h, R + 1, 2R + 1, S), only where a pair lies in the grid."""
+@compiled(fastmath=True)
+def fill_weights(
+    planes: Array, squarings: int, offsets: NDArray[np.int64], member: int, members: int, weights: Array
+) -> None:
+    """Put planes (N, h, w), squared some times, into the zeros of weights (R + h, R + 1, 2R + 1, S).
+
+    Only where a pair lies in the grid; each member of a team does every members-th plane.
+    """
     _, h, w = planes.shape
     reach = weights.shape[1] - 1
-    for n in range(offsets.shape[0]):
+    for n in range(member, offsets.shape[0], members):
         dy, dx = offsets[n, 0], offsets[n, 1]
         first, beyond = max(0, -dx), min(w, w - dx)
         for y in range(h - dy):
             source, target = planes[n, y, first:beyond], weights[reach + y, dy, reach + dx, first:beyond]
             for x in range(source.size):
-                value = source[x]
-                target[x] = value if value >= np.float32(LEAST_WEIGHT) else np.float32(0)
+                target[x] = source[x]
+            for _ in range(squarings):
+                for x in range(source.size):
+                    target[x] *= target[x]
+            for x in range(source.size):
+                target[x] = target[x] if target[x] >= np.float32(LEAST_WEIGHT) else np.float32(0)
 
 
 @compiled(fastmath=True)
