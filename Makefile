@@ -17,8 +17,9 @@ else
 	$(BIN)/camshaft run recipes/demo.yaml
 endif
 
+# A process for each core, of which each has one thread; a file's tests stay together, for they share what is costly.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

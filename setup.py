@@ -31,7 +31,7 @@ setup(
         "camshaft": ["py.typed"],
         "camshaft.recipes": ["*.yaml", "ablations/*.yaml", "schema.json"],
         "camshaft.kernels": ["*/README.md"],
-        "camshaft.engine.report": ["*.html.j2", "*.css", "*.js"],
+        "camshaft.engine.report": ["*.j2", "*.css", "*.js"],
     },
     install_requires=[
         "torch>=2.6,<3",
@@ -57,6 +57,7 @@ setup(
         "gpu": ["triton>=3.2", "nvidia-dali-cuda120>=1.44"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "efficientnet-lite-pytorch==0.1.0",
             "pydensecrf2==1.1",

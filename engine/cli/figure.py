@@ -1,4 +1,4 @@
-"""`camshaft figure`: the papers' figures from a run or a sweep, as PNG."""
+"""`camshaft figure`: the papers' figures from a run or a sweep, as PNG, and what they are drawn from."""
 
 import argparse
 from pathlib import Path
@@ -7,18 +7,26 @@ from camshaft.engine.data import DataSet
 from camshaft.engine.errors import StoreError
 from camshaft.engine.pipeline.run import RUN_FILE, data_of_run
 from camshaft.engine.pipeline.sweep import SWEEPS
+from camshaft.engine.report.balance import balance
 from camshaft.engine.report.comparison import SweepRuns, read_sweep
 from camshaft.engine.report.figures import Figure, features_figure, maps_figure, save_figure, variants_figure
 from camshaft.engine.report.records import Run, read_run
+from camshaft.engine.report.rounds import rounds_figure
 from camshaft.engine.runtime.console import Console
 
 
 def figure_command(options: argparse.Namespace) -> int:
-    """Draw the figure that the command line asks for and print its path."""
-    figure = _variants(options) if options.figure == "variants" else _of_a_run(options)
+    """Draw the figure that the command line asks for and print its path, or those of all its files."""
     path: Path = options.out or options.run / "figures" / f"{options.figure}.png"
-    save_figure(figure, path)
-    Console().line(f"figure: {path}")
+    if options.figure == "balance":
+        run, data = _run(options)
+        found = balance(run, data, options.stage, options.image, options.target, options.split)
+        paths = found.save(path)
+    else:
+        save_figure(_variants(options) if options.figure == "variants" else _of_a_run(options), path)
+        paths = (path,)
+    for one in paths:
+        Console().line(f"figure: {one}")
     return 0
 
 
@@ -26,6 +34,8 @@ def _of_a_run(options: argparse.Namespace) -> Figure:
     run, data = _run(options)
     if options.figure == "maps":
         return maps_figure(run, data, options.stages, options.images, options.split, truth=options.truth)
+    if options.figure == "rounds":
+        return rounds_figure(run, data, options.stage, options.images, options.split)
     return features_figure(
         run,
         data,

@@ -119,9 +119,22 @@ def _add_figures(figure: argparse.ArgumentParser) -> None:
     features.add_argument(
         "--unsuppressed", action="store_true", help="show networks with suppression again, with it switched off"
     )
-    for name, kind in (("maps", maps), ("variants", variants), ("features", features)):
+
+    rounds = kinds.add_parser("rounds", help="erase-and-infer: what is left and what is found, round after round")
+    rounds.add_argument("--stage", required=True, help="an erase_and_infer stage")
+
+    balance = kinds.add_parser(
+        "balance", help="what a guide says as an erasing mask shrinks and grows; also CSV and SVG"
+    )
+    balance.add_argument("--stage", required=True, help="an erase stage")
+    balance.add_argument("--image", required=True, metavar="ID", help="id of the image")
+    balance.add_argument("--target", required=True, metavar="CLASS", help="the class that is erased, one of its tags")
+
+    figures = {"maps": maps, "variants": variants, "features": features, "rounds": rounds, "balance": balance}
+    for name, kind in figures.items():
         kind.add_argument("run", type=Path, metavar="RUN_DIR", help="the run's folder")
-        kind.add_argument("--images", nargs="+", metavar="ID", help="ids of images (default: three, chosen by tags)")
+        if kind is not balance:
+            kind.add_argument("--images", nargs="+", metavar="ID", help="images' ids (default: three, chosen by tags)")
         kind.add_argument("--split", default="val", choices=("train", "val"), help="of which split (default: val)")
         kind.add_argument("--sweep", metavar="NAME", help="which sweep, where the folder holds several")
         if kind is not variants:

@@ -10,14 +10,16 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.objectives.objective import Figures, Forward, Moment, Objective
+from camshaft.engine.objectives.shared_maximum import by_maximum_of_all_ranks, several_ranks
 from camshaft.engine.objectives.tags import bce_per_image, exact_match, pooled_scores, without_class
 from camshaft.engine.recipe.settings import Settings, runtime_field
 from camshaft.engine.runtime.seeds import derive
 from camshaft.kernels.erase import erase
-from camshaft.kernels.erase.reference import sample_target
+from camshaft.kernels.erase.reference import choose_map, sample_target
 
 
 class ErasingWeight(Settings):
@@ -38,12 +40,14 @@ class ErasingSettings(Settings):
 
     erasing: Literal["class_specific", "class_agnostic"] = "class_specific"
     """Erase one class present, drawn at random, and keep the others (Eq. 4); or all classes present (Eq. 5)."""
-    guidance: Literal["fixed", "shared"] = "fixed"
-    """The ordinary classifier, which does not learn; or the network itself, as in GAIN."""
+    guidance: Literal["fixed", "learning", "shared"] = "fixed"
+    """The ordinary classifier, which does not learn; the same, learning on from whole images and tags in the same steps
+    (OC-CSE, Section 5.3: "simultaneously updating"); or the network itself, as in GAIN."""
     weight: ErasingWeight = ErasingWeight()
     """The weight λ of the erasing term."""
     maximum: Literal["map", "batch"] = "batch"
-    """What a map is divided by: its own maximum (paper), or the largest of the micro-batch (official)."""
+    """What a map is divided by: its own maximum (paper), or the largest of the micro-batches that ranks compute at the
+    same time (official); of those that a rank accumulates, each has its own."""
     order: Literal["relu_divide_upsample", "relu_upsample_divide", "upsample_relu_divide"] = "upsample_relu_divide"
     """Order of ReLU, division and upsampling; Eq. 2 has relu_divide_upsample, the public code upsample_relu_divide."""
     align_corners: bool = False
@@ -59,43 +63,66 @@ class ErasingObjective(Objective):
     """Classification of the image, plus λ times the classification of what erasing leaves of it (Eq. 4 and 5).
 
     An image without tags has nothing to erase: it adds no erasing term. Both terms are means over the batch's images.
+
+    A guide that learns adds a third term, its own classification of the whole image. The paper does not say what it
+    learns from; here it stays an ordinary classifier, trained on raw images as before: what erasing leaves changes the
+    network alone, as with a fixed guide.
     """
 
     def __init__(self, settings: ErasingSettings, guide: nn.Module | None = None) -> None:
-        """Take the ordinary classifier as `guide`, which is frozen here; None for shared guidance.
+        """Take the ordinary classifier as `guide`, which is frozen here unless it learns; None for shared guidance.
+
+        A guide that learns belongs to the optimiser's parameters, and moves to the device with them.
 
         Raises:
             ValueError: the guide does not go with the settings' guidance.
         """
-        if (guide is not None) != (settings.guidance == "fixed"):
+        if (guide is None) != (settings.guidance == "shared"):
             raise ValueError(f"guidance {settings.guidance!r} {'needs a' if guide is None else 'takes no'} guide")
         self._settings = settings
         self._guide = guide
-        if guide is not None:
+        self._learns = settings.guidance == "learning"
+        if guide is not None and not self._learns:
             guide.eval().requires_grad_(False)
 
     def to(self, device: torch.device) -> None:
-        """Move the guide."""
-        if self._guide is not None:
+        """Move a fixed guide."""
+        if self._guide is not None and not self._learns:
             self._guide.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
 
     def __call__(self, forward: Forward, batch: Batch, moment: Moment) -> tuple[Tensor, Figures]:
-        """See `Objective`; figures: classification and erasing (the loss's terms, without λ), accuracy, weight (λ)."""
+        """See `Objective`; figures: classification and erasing (the loss's terms, without λ), accuracy, weight (λ), and
+        guide, the loss of a guide that learns."""
         maps = forward(batch.image).float()
         scores = pooled_scores(maps)
         classification = bce_per_image(scores, batch.tags).mean()
         left, remaining, erased = self._erase(batch, maps, moment)
         # The guide's weights take no gradient, but the image does: through the mask it reaches the network's maps,
         # for the remaining classes too.
-        judge = forward if self._guide is None else self._guide
+        judge = forward if self._guide is None else self._judge
         erasing = (bce_per_image(pooled_scores(judge(left)), remaining) * erased).mean()
         weight = self._settings.weight.at(moment.epoch)
-        return classification + weight * erasing, {
+        figures = {
             "classification": classification.detach(),
             "erasing": erasing.detach(),
             "accuracy": exact_match(scores, batch.tags),
             "weight": torch.full((), weight, device=maps.device),
         }
+        loss = classification + weight * erasing
+        if self._guide is not None and self._learns:
+            lesson = bce_per_image(pooled_scores(self._guide.train()(batch.image)), batch.tags).mean()
+            loss, figures["guide"] = loss + lesson, lesson.detach()
+        return loss, figures
+
+    def _judge(self, left: Tensor) -> Tensor:
+        """The guide's maps of what is left, in inference mode, its weights taken as they are."""
+        assert self._guide is not None
+        if self._learns:
+            weights = {name: value.detach() for name, value in self._guide.named_parameters()}
+            judged: Tensor = functional_call(self._guide.eval(), weights, (left,))
+        else:
+            judged = self._guide(left)
+        return judged
 
     def _erase(self, batch: Batch, maps: Tensor, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
         """What is left of the images, the classes that should still be seen in it, and 1 where something was erased."""
@@ -108,10 +135,21 @@ class ErasingObjective(Objective):
         }
         if self._settings.erasing == "class_agnostic":
             left = erase(batch.image, maps, tags=batch.tags, **options)  # type: ignore[arg-type]
+            left = self._over_ranks(batch.image, left, maps * batch.tags[:, :, None, None])
             return left, torch.zeros_like(batch.tags), (batch.tags > 0).any(1).float()
         target = sample_targets(batch.tags, moment)
         left = erase(batch.image, maps, target=target, **options)  # type: ignore[arg-type]
+        left = self._over_ranks(batch.image, left, choose_map(maps, target)[:, None])
         return left, without_class(batch.tags, target), (target >= 0).float()
+
+    def _over_ranks(self, image: Tensor, left: Tensor, maps: Tensor) -> Tensor:
+        """What is left where the batch's maximum is that of all ranks, so that it does not depend on their number."""
+        settings = self._settings
+        if settings.maximum == "map" or not several_ranks():
+            return left
+        return by_maximum_of_all_ranks(
+            image, left, maps, order=settings.order, align_corners=settings.align_corners, eps=settings.eps
+        )
 
 
 def sample_targets(tags: Tensor, moment: Moment) -> Tensor:

@@ -20,6 +20,7 @@ from camshaft.engine.stages.affinity import Affinity
 from camshaft.engine.stages.classify import Classify
 from camshaft.engine.stages.crf import Crf
 from camshaft.engine.stages.erase import Erase
+from camshaft.engine.stages.erase_and_infer import EraseAndInfer
 from camshaft.engine.stages.evaluate import Evaluate
 from camshaft.engine.stages.labels import Labels
 from camshaft.engine.stages.maps import InferMaps
@@ -30,7 +31,18 @@ from camshaft.engine.stages.stage import Stage
 from camshaft.engine.stages.walk import Walk
 
 AnyStage = Annotated[
-    Classify | Erase | Refine | InferMaps | Crf | Affinity | Walk | Labels | Segment | Predict | Evaluate,
+    Classify
+    | Erase
+    | Refine
+    | InferMaps
+    | EraseAndInfer
+    | Crf
+    | Affinity
+    | Walk
+    | Labels
+    | Segment
+    | Predict
+    | Evaluate,
     Field(discriminator="kind"),
 ]
 

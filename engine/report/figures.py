@@ -106,7 +106,7 @@ def features_figure(
     opened: dict[str, Network] = {}
     for name in networks:
         network = load_network(
-            _stage(run, name, lambda one: (one.folder / NETWORK_FILE).is_file()).folder / NETWORK_FILE
+            stage_of(run, name, lambda one: (one.folder / NETWORK_FILE).is_file()).folder / NETWORK_FILE
         )
         opened[name] = network
         if with_unsuppressed:
@@ -115,9 +115,9 @@ def features_figure(
             opened[f"{name}, suppression off"] = unsuppressed(network)
     wanted = _layers(run, opened, layers)
     rows = []
-    ids = _ids(run, data, images, split)
+    ids = ids_of(run, data, images, split)
     for image_id in ids:
-        photo = _photo(data, image_id)
+        photo = photo_of(data, image_id)
         for name, network in opened.items():
             means = _means(network, data, image_id)
             cells = [coloured(means[layer], photo.size) for layer in wanted]
@@ -144,11 +144,11 @@ def _drawn(
     *,
     truth: bool,
 ) -> Figure:
-    ids = _ids(run, data, images, split)
+    ids = ids_of(run, data, images, split)
     columns = [*columns, *([(TRUTH, _truth(data))] if truth else [])]
     rows = []
     for image_id in ids:
-        photo = _photo(data, image_id)
+        photo = photo_of(data, image_id)
         rows.append(SheetRow(image_id, (photo.pixels, *(draw(photo).pixels for _, draw in columns))))
     names = [name for name, _ in columns]
     shown = "ground-truth masks are shown" if truth else "no ground truth is shown"
@@ -158,7 +158,7 @@ def _drawn(
 
 def _columns(run: Run, name: str, split: str, data: DataSet, heading: str | None) -> list[tuple[str, Draw]]:
     """A stage's columns: one, or one for each α of CRF masks."""
-    stage = _stage(run, name, lambda one: one.record.produces in PICTURED)
+    stage = stage_of(run, name, lambda one: one.record.produces in PICTURED)
     if not (stage.folder / split).is_dir():
         has = ", ".join(one for one in ("train", "val") if (stage.folder / one).is_dir())
         raise StoreError(f"{stage.folder}: {name!r} was not made for {split}; it has {has}")
@@ -182,7 +182,12 @@ def _truth(data: DataSet) -> Draw:
     return draw
 
 
-def _stage(run: Run, name: str, fits: Callable[[Stage], bool]) -> Stage:
+def stage_of(run: Run, name: str, fits: Callable[[Stage], bool]) -> Stage:
+    """A run's stage by its id.
+
+    Raises:
+        StoreError: there is none, or it does not fit; the message says which do.
+    """
     stage = run.stage(name)
     if stage is None or not fits(stage):
         known = [one.id for one in run.stages if fits(one)]
@@ -193,7 +198,12 @@ def _stage(run: Run, name: str, fits: Callable[[Stage], bool]) -> Stage:
     return stage
 
 
-def _ids(run: Run, data: DataSet, images: Sequence[str] | None, split: str) -> list[str]:
+def ids_of(run: Run, data: DataSet, images: Sequence[str] | None, split: str) -> list[str]:
+    """The images of a figure: those that are asked for, or a few chosen by their tags.
+
+    Raises:
+        DataError: the split has no such image.
+    """
     if images is None:
         return [image_id for image_id, _ in chosen(run, data, split, IMAGES)]
     known = data.ids(split)
@@ -205,7 +215,7 @@ def _ids(run: Run, data: DataSet, images: Sequence[str] | None, split: str) -> l
     return list(images)
 
 
-def _photo(data: DataSet, image_id: str) -> Photo:
+def photo_of(data: DataSet, image_id: str) -> Photo:
     """The image at the size of a cell."""
     image = data.image(image_id)
     height, width = cell_size(*image.shape[:2])

@@ -28,6 +28,8 @@ class Row:
 
     name: str
     cells: tuple[NDArray[np.uint8], ...]
+    captions: tuple[str, ...] = ()
+    """Under each cell but the first; without any, nothing stands there."""
 
 
 def cell_size(height: int, width: int) -> tuple[int, int]:
@@ -55,7 +57,8 @@ def sheet(columns: Sequence[str], rows: Sequence[Row]) -> Image.Image:
         for x, cell in zip(left, row.cells, strict=True):
             page.paste(Image.fromarray(cell), (x, top))
         top += row.cells[0].shape[0]
-        draw.text((MARGIN, top + 1), fitting(row.name, small), SOFT, small)
+        for x, text in zip(left, (row.name, *row.captions), strict=False):
+            draw.text((x, top + 1), fitting(text, small), SOFT, small)
         top += NAME
     return page
 

@@ -23,14 +23,17 @@ class Erase(TrainingStage, ClassifierSettings, ErasingSettings):
 
     kind: Literal["erase"]
     guide: Annotated[str | None, Input(Product.CLASSIFIER)] = None
-    """The ordinary classifier; null with guidance: shared, where the network guides itself."""
+    """The ordinary classifier, with which a guide that learns begins; null with guidance: shared, where the network
+    guides itself."""
 
     produces: ClassVar[Product] = Product.CLASSIFIER
 
     @model_validator(mode="after")
     def _guide_fits_guidance(self) -> "Erase":
-        if self.guidance == "fixed" and self.guide is None:
-            raise ValueError("guidance: fixed needs guide, the id of the stage that trains the ordinary classifier")
+        if self.guidance != "shared" and self.guide is None:
+            raise ValueError(
+                f"guidance: {self.guidance} needs guide, the id of the stage that trains the ordinary classifier"
+            )
         if self.guidance == "shared" and self.guide is not None:
             raise ValueError("guidance: shared takes no guide: the network guides itself")
         return self
@@ -49,4 +52,11 @@ class Erase(TrainingStage, ClassifierSettings, ErasingSettings):
         network = self.build(context.data.classes, context.base)
         erasing = self.part(ErasingSettings)
         guide = None if self.guide is None else open_network(context, self.guide, Classifier)
-        return fit(self, context, network, ErasingObjective(erasing, guide), indices=tagged_images(context))
+        return fit(
+            self,
+            context,
+            network,
+            ErasingObjective(erasing, guide),
+            indices=tagged_images(context),
+            companion=guide if self.guidance == "learning" else None,
+        )

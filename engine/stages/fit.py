@@ -8,8 +8,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from pydantic import model_validator
+from torch import Tensor, nn
 
-from camshaft.engine.data import Augmentation, ColourJitter, Loader, Resize
+from camshaft.engine.data import Augmentation, ColourJitter, Resize
+from camshaft.engine.data.dali import LoaderName, choose_loader
 from camshaft.engine.data.loader import Targets
 from camshaft.engine.errors import TrainingError
 from camshaft.engine.models import (
@@ -31,6 +33,7 @@ from camshaft.engine.runtime.seeds import derive, seed_torch
 from camshaft.engine.stages.networks import FILE
 from camshaft.engine.stages.stage import Figures, Stage, StageContext, Supervision
 from camshaft.engine.training import TrainingSettings, remove_checkpoints, train
+from camshaft.engine.training.deepspeed_engine import deepspeed_config
 
 CHECKPOINTS = "checkpoints"
 
@@ -49,6 +52,9 @@ class TrainingStage(Stage, TrainingSettings):
     """Learning rates of pretrained and new layers, relative to the optimiser's."""
     workers: int = runtime_field(2, ge=0)
     """Threads that decode and augment."""
+    loader: LoaderName = runtime_field("auto")
+    """What decodes and augments: torch (Pillow, in threads), dali (NVIDIA DALI), or auto: DALI where a GPU does the
+    work. Draws and geometry are equal; pixels differ by how they are resized."""
 
     @model_validator(mode="after")
     def _images_of_a_batch_have_one_size(self) -> Self:
@@ -72,9 +78,10 @@ class TrainingStage(Stage, TrainingSettings):
         return frozenset({Supervision.IMAGENET if self.backbone.weights == "imagenet" else Supervision.WEIGHTS})
 
     def external_files(self, base: Path) -> tuple[Path, ...]:
-        """The file of the first weights."""
+        """The file of the first weights, and the one of what else DeepSpeed is told."""
         backbone = self.backbone
-        return () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
+        weights = () if backbone.weights is None else (weights_file(backbone.weights, backbone.name, base),)
+        return weights if self.deepspeed is None else (*weights, base / self.deepspeed.config)
 
     def fingerprinted_settings(self) -> dict[str, Any]:
         """The settings that change the result, and the versions of the packages that an imported backbone is from."""
@@ -85,7 +92,7 @@ class TrainingStage(Stage, TrainingSettings):
 
     def check(self, classes: Sequence[str], base: Path, ranks: Ranks) -> None:
         """See that the batch splits over the ranks and the weights are there, and build the network without memory."""
-        self.micro_batch(ranks.world_size)
+        deepspeed_config(self, ranks.world_size, base)
         self.external_files(base)
         with torch.device("meta"):
             self.build(classes, base, pretrained=False)
@@ -96,6 +103,21 @@ class TrainingStage(Stage, TrainingSettings):
     def tidy(self, folder: Path) -> None:
         """Remove the checkpoints."""
         remove_checkpoints(folder / CHECKPOINTS)
+
+
+class Together(nn.Module):
+    """A network and another one that learns along, as one module: it answers as the network does."""
+
+    def __init__(self, network: nn.Module, companion: nn.Module) -> None:
+        """Hold both."""
+        super().__init__()
+        self.network = network
+        self.companion = companion
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The network's output."""
+        output: Tensor = self.network(image)
+        return output
 
 
 def seed_initial_weights(context: StageContext) -> None:
@@ -111,6 +133,7 @@ def fit(
     *,
     indices: Sequence[int] | None = None,
     targets: Targets | None = None,
+    companion: Classifier | None = None,
 ) -> Figures:
     """Train `network` on the train split, and keep it in the stage's folder.
 
@@ -121,6 +144,7 @@ def fit(
         objective: what it minimises.
         indices: positions of the images that take part; None for all.
         targets: per-pixel targets by id; None for none.
+        companion: another network that the objective holds and that learns along; it is not kept. None for none.
 
     Raises:
         TrainingError: no images take part, or as `train` says.
@@ -128,7 +152,7 @@ def fit(
     ids = context.ids("train")
     if indices is not None and not len(indices):
         raise TrainingError(f"stages.{stage.id}: no image of the train split can be trained on")
-    loader = Loader(
+    loader = choose_loader(stage.loader, context.data, ids, context.device)(
         context.data,
         ids,
         context.tags("train"),
@@ -142,12 +166,14 @@ def fit(
         targets=targets,
         workers=stage.workers,
         channels_last=True,
+        device=context.device,
     )
+    learning: nn.Module = network if companion is None else Together(network, companion)
     result = train(
-        network,
+        learning,
         objective,
         loader,
-        parameter_groups(network, stage.multipliers),
+        parameter_groups(learning, stage.multipliers),
         stage,
         arithmetic=context.arithmetic,
         device=context.device,
@@ -157,6 +183,7 @@ def fit(
         metrics=MetricsLog(context.folder, enabled=context.ranks.is_first),
         progress=lambda steps: context.console.progress(stage.id, steps, unit="steps"),
         stop=context.stop,
+        base=context.base,
     )
     context.ranks.agree(lambda: save_network(context.folder / FILE, network))
     return {

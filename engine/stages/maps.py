@@ -1,7 +1,8 @@
 """Class activation maps of a classifier, or a refinement network's maps, over scales and flips, into a map store."""
 
 import functools
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -9,23 +10,27 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from camshaft.engine.data import Normalization
 from camshaft.engine.models import Classifier
 from camshaft.engine.recipe.settings import added_field
+from camshaft.engine.runtime.precision import Arithmetic
 from camshaft.engine.stages.inference import Passes, batches_of_one_size, load, outputs
 from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
-from camshaft.engine.stores import Encoding, Layout, plan
+from camshaft.engine.stores import Encoding, plan
 from camshaft.kernels.normalize import accumulate, normalize
 
+Infer = Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
+"""From images, tags and the grid to maps, as `MapInference.infer`."""
 
-class InferMaps(Stage, Passes):
-    """Multi-scale, flipped inference of class activation maps, kept for the classes that an image's tags name."""
 
-    kind: Literal["maps"]
-    network: Annotated[str, Input(Product.CLASSIFIER, Product.REFINER)]
-    """The classifier or refinement network whose maps are wanted."""
+class MapInference(Stage, Passes):
+    """A stage that infers maps over scales and flips, kept for the classes that an image's tags name."""
+
+    network: str
+    """The network whose maps are wanted."""
     splits: Splits = ("train",)
     """The splits to infer."""
     square: int | None = added_field(None, ge=1)
@@ -34,21 +39,12 @@ class InferMaps(Stage, Passes):
     reduction: Literal["sum", "max"] = "sum"
     """How maps of all scales and flips become one: summed, then divided (OC-CSE's code); or each divided, then their
     maximum (DRS's code)."""
-    divide: bool = added_field(True)
-    """Divide each map by its maximum (DRS eq. 1, OC-CSE eq. 2). false, with reduction: max, takes values as they are,
-    bounded by 0 and 1: a refinement network gives maps, no scores to be normalised."""
     grid_stride: int = Field(8, ge=1, le=32)
     """Pixels of the image to a cell of the stored maps."""
     encoding: Encoding = "uint10"
     """How values are stored."""
 
     produces: ClassVar[Product] = Product.MAPS
-
-    @model_validator(mode="after")
-    def _undivided_maps_are_not_summed(self) -> "InferMaps":
-        if not self.divide and self.reduction == "sum":
-            raise ValueError("divide: false needs reduction: max; a sum over scales and flips must be divided")
-        return self
 
     def needed_splits(self) -> tuple[str, ...]:
         """A network fits any split."""
@@ -60,18 +56,63 @@ class InferMaps(Stage, Passes):
 
     def run(self, context: StageContext) -> Figures:
         """Infer the blocks that are missing, then complete each split's store."""
-        inference = _Inference(self, context)
-        return {split: self._split(context, split, inference) for split in self.splits}
+        network = open_network(context, self.network, Classifier)
+        infer = functools.partial(self.infer, network, arithmetic=context.arithmetic)
+        return {split: self._split(context, split, network.normalization, infer) for split in self.splits}
 
-    def _split(self, context: StageContext, split: str, inference: "_Inference") -> Figures:
-        layout = self._layout(context, split)
-        work = functools.partial(inference.maps, split, layout)
-        return fill_map_store(context, split, layout, {"align_corners": self.align_corners}, work)
+    @abstractmethod
+    def infer(
+        self, network: Classifier, images: Tensor, tags: Tensor, grid: tuple[int, int], *, arithmetic: Arithmetic
+    ) -> Tensor:
+        """The maps of images of one size.
 
-    def _layout(self, context: StageContext, split: str) -> Layout:
-        sizes = context.sizes(split)
-        tags = context.tags(split)
-        return plan(
+        Args:
+            network: in inference mode.
+            images: normalised, (B, 3, H, W).
+            tags: float32 (B, C), 1 for the classes present.
+            grid: (h, w) of the maps.
+            arithmetic: what the network computes in.
+
+        Returns:
+            float32 (B, C, h, w) in [0, 1], 0 for the classes that are not present.
+        """
+
+    def accumulated(
+        self,
+        network: Classifier,
+        images: Tensor,
+        tags: Tensor,
+        grid: tuple[int, int],
+        *,
+        arithmetic: Arithmetic,
+        divide: bool,
+    ) -> Tensor:
+        """Maps of all scales and flips, rectified, as one: their sum or maximum, not yet divided.
+
+        Args:
+            network, images, tags, grid, arithmetic: as `infer` takes them.
+            divide: divide each pass's maps by their own maximum first.
+
+        Returns:
+            float32 (B, C, h, w), 0 or above.
+        """
+        total: Tensor = torch.zeros((len(images), tags.shape[1], *grid), device=images.device)
+        for maps, mirrored in outputs(network, images, self, arithmetic, square=self.square):
+            accumulate(
+                total,
+                maps,
+                tags=tags,
+                flipped=mirrored,
+                reduction=self.reduction,
+                divide=divide,
+                order="relu_upsample_divide" if divide else "upsample_relu_divide",
+                align_corners=self.align_corners,
+            )
+        return total
+
+    def _split(self, context: StageContext, split: str, normalization: Normalization, infer: Infer) -> Figures:
+        sizes, tags = context.sizes(split), context.tags(split)
+        layout = plan(
             context.ids(split),
             [np.flatnonzero(row).tolist() for row in tags],
             grid_sizes(sizes, self.grid_stride, self.align_corners),
@@ -80,52 +121,45 @@ class InferMaps(Stage, Passes):
             encoding=self.encoding,
         )
 
+        def of_size(indices: Sequence[int]) -> list[np.ndarray]:
+            images = load(context.data, [layout.ids[index] for index in indices], normalization, context.device)
+            present = torch.from_numpy(tags[indices]).to(context.device, torch.float32)
+            values = infer(images, present, layout.shape(indices[0])[1:]).cpu().numpy()
+            return [values[position][np.flatnonzero(tags[index])] for position, index in enumerate(indices)]
 
-class _Inference:
-    """The network, ready, and the way from images to the maps of their classes."""
+        def maps(images: range) -> list[np.ndarray]:
+            found = {index: np.zeros(layout.shape(index), np.float32) for index in images if not tags[index].any()}
+            tagged = [index for index in images if index not in found]
+            shapes = [tuple(sizes[index].tolist()) for index in tagged]
+            for group in batches_of_one_size(shapes, self.batch_size):
+                indices = [tagged[member] for member in group]
+                found |= dict(zip(indices, of_size(indices), strict=True))
+            return [found[index] for index in images]
 
-    def __init__(self, stage: InferMaps, context: StageContext) -> None:
-        self.stage = stage
-        self.context = context
-        self.network = open_network(context, stage.network, Classifier)
+        return fill_map_store(context, split, layout, {"align_corners": self.align_corners}, maps)
 
-    def maps(self, split: str, layout: Layout, images: range) -> list[np.ndarray]:
-        """The maps of consecutive images of a split: float32 (K, h, w) each, of the classes present."""
-        tags = self.context.tags(split)[images.start : images.stop]
-        sizes = [tuple(row) for row in self.context.sizes(split)[images.start : images.stop].tolist()]
-        found: list[np.ndarray | None] = [None] * len(images)
-        tagged = [position for position in range(len(images)) if tags[position].any()]
-        for position in set(range(len(images))) - set(tagged):
-            found[position] = np.zeros(layout.shape(images[position]), np.float32)
-        for group in batches_of_one_size([sizes[position] for position in tagged], self.stage.batch_size):
-            positions = [tagged[member] for member in group]
-            indices = [images[position] for position in positions]
-            maps = self._infer([layout.ids[index] for index in indices], layout.shape(indices[0])[1:], tags[positions])
-            for position, values in zip(positions, maps, strict=True):
-                found[position] = values
-        return [values for values in found if values is not None]
 
-    def _infer(self, ids: Sequence[str], grid: tuple[int, int], tags: np.ndarray) -> list[np.ndarray]:
-        """Images of one size: their maps, of the classes that each one's tags name."""
-        device = self.context.device
-        images = load(self.context.data, ids, self.network.normalization, device)
-        present = torch.from_numpy(tags).to(device, torch.float32)
-        total: Tensor = torch.zeros((len(ids), tags.shape[1], *grid), device=device)
-        by_maximum = self.stage.reduction == "max"
-        divide = by_maximum and self.stage.divide
-        for maps, mirrored in outputs(
-            self.network, images, self.stage, self.context.arithmetic, square=self.stage.square
-        ):
-            accumulate(
-                total,
-                maps,
-                tags=present,
-                flipped=mirrored,
-                reduction=self.stage.reduction,
-                divide=divide,
-                order="relu_upsample_divide" if divide else "upsample_relu_divide",
-                align_corners=self.stage.align_corners,
-            )
-        result = total.clamp_(max=1) if by_maximum else normalize(total, tags=present)
-        values = result.cpu().numpy()
-        return [values[position][np.flatnonzero(row)] for position, row in enumerate(tags)]
+class InferMaps(MapInference):
+    """Multi-scale, flipped inference of class activation maps, or of a refinement network's maps."""
+
+    kind: Literal["maps"]
+    network: Annotated[str, Input(Product.CLASSIFIER, Product.REFINER)]
+    """The classifier or refinement network whose maps are wanted."""
+    divide: bool = added_field(True)
+    """Divide each map by its maximum (DRS eq. 1, OC-CSE eq. 2). false, with reduction: max, takes values as they are,
+    bounded by 0 and 1: a refinement network gives maps, no scores to be normalised."""
+
+    @model_validator(mode="after")
+    def _undivided_maps_are_not_summed(self) -> "InferMaps":
+        if not self.divide and self.reduction == "sum":
+            raise ValueError("divide: false needs reduction: max; a sum over scales and flips must be divided")
+        return self
+
+    def infer(
+        self, network: Classifier, images: Tensor, tags: Tensor, grid: tuple[int, int], *, arithmetic: Arithmetic
+    ) -> Tensor:
+        """See `MapInference.infer`."""
+        by_maximum = self.reduction == "max"
+        divide = by_maximum and self.divide
+        total = self.accumulated(network, images, tags, grid, arithmetic=arithmetic, divide=divide)
+        return total.clamp_(max=1) if by_maximum else normalize(total, tags=tags)

@@ -66,6 +66,6 @@ def test_the_command_line_takes_it(
     elif arguments[:2] == ["figure", "variants"]:
         assert "runs/drs_controller: holds no sweep that has come to its end" in printed.err
     elif arguments[0] == "figure":
-        assert "runs/demo/run.json: is missing: the run in this folder has not come to its end" in printed.err
+        assert f"{arguments[2]}/run.json: is missing: the run in this folder has not come to its end" in printed.err
     else:
         assert code == 0, printed.err

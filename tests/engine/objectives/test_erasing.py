@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.objectives import ErasingObjective, ErasingSettings, Moment
@@ -137,6 +138,90 @@ def test_a_fixed_guide_gets_no_gradient_is_not_trained_and_draws_no_dropout(batc
     assert float(network.weight.grad.abs().sum()) > 0
 
 
+class BackwardConvolutions(TorchDispatchMode):
+    """Which gradients each convolution computes on the way back: (input, weight, bias)."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.convolution_backward.default:
+            self.masks.append(tuple(args[-1]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("guidance", ["fixed", "learning"])
+def test_the_erasing_term_computes_the_guide_s_input_gradients_and_no_weight_gradients(guidance, batch, moment):
+    guide = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    maps = torch.rand(4, 3, 4, 4, requires_grad=True)
+    loss, figures = ErasingObjective(settings(guidance=guidance), guide)(lambda _image: maps, batch, moment)
+    with BackwardConvolutions() as seen:
+        loss.backward()
+    # A guide that learns comes back through its own two layers once more, for its own term: weights, and no image.
+    own = [(True, True, True), (False, True, True)] if guidance == "learning" else []
+    assert sorted(seen.masks) == sorted([(True, False, False)] * 2 + own)
+    assert maps.grad.abs().sum() > 0
+    assert ("guide" in figures) == (guidance == "learning")
+
+
+def test_a_guide_that_learns_is_taught_whole_images_and_judges_without_dropout(batch, moment):
+    """Its gradient is that of its own classification: what is left teaches the network alone."""
+    torch.manual_seed(3)
+    guide = MeanGuide()
+    maps = torch.rand(4, 3, 4, 4, requires_grad=True)
+    torch.manual_seed(4)
+    loss, figures = ErasingObjective(settings(guidance="learning"), guide)(lambda _image: maps, batch, moment)
+    loss.backward()
+    torch.manual_seed(4)
+    alone = MeanGuide().train()
+    lesson = binary_cross_entropy_with_logits(alone(batch.image).mean((2, 3)), batch.tags)
+    lesson.backward()
+    torch.testing.assert_close(figures["guide"], lesson.detach())
+    torch.testing.assert_close(guide.weight.grad, alone.weight.grad)
+    # And the network's own two terms are those under a fixed guide.
+    fixed_maps = maps.detach().clone().requires_grad_()
+    fixed, fixed_figures = ErasingObjective(settings(), MeanGuide())(lambda _image: fixed_maps, batch, moment)
+    fixed.backward()
+    torch.testing.assert_close(figures["erasing"], fixed_figures["erasing"])
+    torch.testing.assert_close(maps.grad, fixed_maps.grad)
+
+
+@pytest.mark.parametrize("maximum", ["map", "batch"])
+def test_the_mask_s_maximum_is_the_map_s_own_or_the_batch_s(maximum):
+    """Maps of 1 and 4 everywhere: each erases all of its image, or the first erases a quarter."""
+    maps = torch.stack([torch.full((2, 2, 2), 1.0), torch.full((2, 2, 2), 4.0)]).requires_grad_()
+    batch = Batch(torch.full((2, 3, 2, 2), 8.0), torch.tensor([[1.0, 0.0]] * 2), torch.tensor([0, 1]))
+    seen = []
+
+    class Watching(TwoClassGuide):
+        def forward(self, image):
+            seen.append(image.detach())
+            return super().forward(image)
+
+    objective = ErasingObjective(settings(maximum=maximum, order="relu_divide_upsample", eps=1e-12), Watching())
+    objective(lambda _image: maps, batch, Moment(0, 0, (0,), (0, 1)))
+    left = 0.0 if maximum == "map" else 6.0
+    torch.testing.assert_close(seen[0][:, 0, 0, 0], torch.tensor([left, 0.0]))
+
+
+def test_an_image_of_one_class_is_erased_alike_either_way(batch):
+    """Of an image with one class, "the proposed CSE method is the same as the CAE method": Section 5.3."""
+    one = Batch(batch.image[1:2], batch.tags[1:2], batch.index[1:2])
+    maps = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    figures = [
+        ErasingObjective(settings(erasing=erasing), MeanGuide())(lambda _image: maps, one, Moment(0, 0, (0,), (1,)))[1]
+        for erasing in ("class_specific", "class_agnostic")
+    ]
+    assert float(figures[0]["erasing"]) == float(figures[1]["erasing"])
+
+
+def test_targets_are_drawn_without_reading_tags_back_to_the_host():
+    """Tags on the meta device have no values: whoever asked for one would fail."""
+    drawn = sample_targets(torch.zeros(4, 3, device="meta"), Moment(0, 0, (0,), (0, 1, 2, 3)))
+    assert (drawn.device.type, drawn.shape, drawn.dtype) == ("meta", (4,), torch.int64)
+
+
 def test_shared_guidance_trains_the_network_on_what_is_left_too(batch, moment):
     network = nn.Conv2d(3, 3, 1)
     seen = []
@@ -197,7 +282,12 @@ def test_images_of_a_step_and_following_steps_draw_independently():
 
 
 @pytest.mark.parametrize(
-    ("guidance", "guide", "said"), [("fixed", None, "needs a guide"), ("shared", MeanGuide(), "takes no guide")]
+    ("guidance", "guide", "said"),
+    [
+        ("fixed", None, "needs a guide"),
+        ("learning", None, "needs a guide"),
+        ("shared", MeanGuide(), "takes no guide"),
+    ],
 )
 def test_guide_and_guidance_go_together(guidance, guide, said):
     with pytest.raises(ValueError, match=said):
