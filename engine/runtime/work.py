@@ -12,7 +12,7 @@ from itertools import count as counter
 from camshaft.engine.runtime.ranks import Ranks
 
 _SHARE = 2
-"""A rank claims one part in `_SHARE` times as many parts as there are ranks of what it knows to be left."""
+"""A rank claims one part in `_SHARE` times as many parts as there are ranks of what is left."""
 
 _numbers = counter()
 
@@ -39,11 +39,12 @@ class SharedWork:
         """Claim units until none are left."""
         taken = 0
         while taken < self._count:
-            left = self._count - taken
             if self._ranks.world_size == 1:
-                size = min(left, self._largest)
+                size = min(self._count - taken, self._largest)
                 taken += size
             else:
+                # Asked anew: a slow rank that knew only what was left at its last claim would take too much at the end.
+                left = self._count - self._ranks.add(self._key, 0)
                 size = max(1, min(left // (_SHARE * self._ranks.world_size), self._largest))
                 taken = self._ranks.add(self._key, size)
             if taken - size < self._count:

@@ -1,19 +1,27 @@
-"""Checkpoints that are whole or absent: DeepSpeed's files, and a manifest of their SHA-256 that is written last.
+"""Checkpoints that are whole or absent: the training's state, and a manifest of its SHA-256 that is written last.
 
-checkpoints/step-00000120/state/…          DeepSpeed's own files, one or more a rank
-checkpoints/step-00000120/manifest.json    what they must be, the place in the training, and which training it is
+checkpoints/step-00000120/state.safetensors    network and optimiser, put together from all ranks (state.py)
+checkpoints/step-00000120/manifest.json        what it must be, the place in the training, and which training it is
+
+DeepSpeed's own checkpoints hold one file a rank and fit only as many ranks as wrote them, and they are pickles.
 """
 
+import errno
 import json
 import logging
+import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camshaft.engine.errors import CamshaftError, DiskFullError, StoreError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from camshaft.engine.errors import StoreError
 from camshaft.engine.runtime.files import (
     TEMPORARY_PREFIX,
     disk_full_named,
@@ -22,10 +30,11 @@ from camshaft.engine.runtime.files import (
     write_json,
 )
 from camshaft.engine.runtime.ranks import Ranks
-from camshaft.engine.training.deepspeed_engine import STATE
 from camshaft.engine.training.place import Place
+from camshaft.engine.training.state import gather_state, restore_state
 
 MANIFEST = "manifest.json"
+STATE = "state.safetensors"
 
 logger = logging.getLogger("camshaft.training")
 
@@ -57,7 +66,7 @@ class CheckpointFolder:
         self._passed_over: list[Path] = []
 
     def save(self, engine: Any, place: Place) -> Path:
-        """Save the engine's state and the place; the folder appears under its name once it is whole.
+        """Save the whole state and the place; the folder appears under its name once it is whole.
 
         Then what `load_newest` passed over is removed, and of the others the oldest beyond those to keep.
 
@@ -65,17 +74,8 @@ class CheckpointFolder:
             DiskFullError: no space was left; the checkpoints before it are as they were.
         """
         path = self._folder / f"step-{place.step:08d}"
-        temporary = path.with_name(TEMPORARY_PREFIX + path.name)
-        self._ranks.agree(lambda: self._prepare(temporary, path))
-        try:
-            engine.checkpoint_engine.failure = None
-            engine.save_checkpoint(str(temporary), tag=STATE, save_latest=False)
-            self._ranks.raise_alike(_named(engine.checkpoint_engine.failure, path))
-            self._ranks.agree(lambda: self._complete(temporary, path, place))
-        except BaseException:
-            if self._ranks.is_first:
-                shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        state = gather_state(engine)
+        self._ranks.agree(lambda: self._write(state, path, place))
         return path
 
     def load_newest(self, engine: Any) -> Place | None:
@@ -86,32 +86,29 @@ class CheckpointFolder:
         found = self._ranks.agree(self._newest)
         if found is None:
             return None
-        loaded, _ = engine.load_checkpoint(str(found.path), tag=STATE)
-        if loaded is None:
-            raise StoreError(f"{found.path}: DeepSpeed found no state in it; remove the folder to start anew")
+        with self._ranks.failing_together():
+            try:
+                restore_state(engine, load_file(found.path / STATE))
+            except (SafetensorError, StoreError, OSError) as error:
+                problem = f"can't be used, though it is what was written: {error}; remove it to go on without"
+                raise StoreError(f"{found.path}: {problem}") from error
         return found.place
 
-    def _prepare(self, temporary: Path, path: Path) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in (temporary, path):
-            # A folder under the final name is one that was passed over: else it would have been resumed from.
-            if stale.exists():
-                shutil.rmtree(stale)
-        with disk_full_named(path):
-            temporary.mkdir()
-
-    def _complete(self, temporary: Path, path: Path, place: Place) -> None:
-        files = sorted(file for file in temporary.rglob("*") if file.is_file())
-        manifest = {
-            "identity": self._identity,
-            "place": place.to_json(),
-            "files": {
-                file.relative_to(temporary).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-                for file in files
-            },
-        }
-        write_json(temporary / MANIFEST, manifest)
-        temporary.rename(path)
+    def _write(self, state: dict[str, Tensor], path: Path, place: Place) -> None:
+        temporary = path.with_name(TEMPORARY_PREFIX + path.name)
+        try:
+            with disk_full_named(path), _failure_named(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                for stale in (temporary, path):
+                    # A folder under the final name is one that was passed over: else it would have been resumed from.
+                    if stale.exists():
+                        shutil.rmtree(stale)
+                temporary.mkdir()
+                self._fill(state, temporary, place)
+                temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         # By their step numbers, those passed over would count as newer than the one just written.
         for passed_over in self._passed_over:
             if passed_over != path:
@@ -119,6 +116,15 @@ class CheckpointFolder:
         self._passed_over = []
         for old in self._all()[self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
+
+    def _fill(self, state: dict[str, Tensor], folder: Path, place: Place) -> None:
+        with (folder / STATE).open("wb") as file:
+            file.write(save(state))
+            file.flush()
+            os.fsync(file.fileno())
+        entry = {"bytes": (folder / STATE).stat().st_size, "sha256": sha256_of(folder / STATE)}
+        manifest = {"identity": self._identity, "place": place.to_json(), "files": {STATE: entry}}
+        write_json(folder / MANIFEST, manifest)
 
     def _all(self) -> list[Path]:
         """All checkpoints, newest first."""
@@ -186,14 +192,12 @@ def remove_checkpoints(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _named(failure: OSError | None, path: Path) -> CamshaftError | None:
-    """The error that a user sees for a failed write."""
-    if failure is None:
-        return None
+@contextmanager
+def _failure_named(path: Path) -> Iterator[None]:
+    """Name what was written where a write fails for another reason than a full disk."""
     try:
-        with disk_full_named(path):
-            raise failure
-    except DiskFullError as error:
-        return error
+        yield
     except OSError as error:
-        return StoreError(f"{path}: could not be written: {error}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(f"{path}: could not be written: {error}") from error

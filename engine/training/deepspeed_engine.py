@@ -1,13 +1,13 @@
-"""The DeepSpeed engine: its configuration from our settings, its start without side effects, and what it saves."""
+"""The DeepSpeed engine: its configuration from our settings, and its start without side effects."""
 
 import logging
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,7 @@ from camshaft.engine.objectives.objective import Figures, Moment, Objective
 from camshaft.engine.runtime.precision import Arithmetic, autocast
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.training.settings import TrainingSettings
-
-STATE = "state"
-"""Folder of DeepSpeed's own files in a checkpoint."""
+from camshaft.engine.training.user_config import merged, read_user_config
 
 
 class ObjectiveModule(nn.Module):
@@ -44,8 +42,8 @@ class ObjectiveModule(nn.Module):
         return loss.float(), figures
 
 
-def deepspeed_config(settings: TrainingSettings, world_size: int) -> dict[str, Any]:
-    """DeepSpeed's configuration for our settings.
+def deepspeed_config(settings: TrainingSettings, world_size: int, base: Path = Path()) -> dict[str, Any]:
+    """DeepSpeed's configuration for our settings, and what the user's own file adds; its path starts at `base`.
 
     Precision is not in it: parameters stay float32 under autocast, and fp16's loss scale is ours. DeepSpeed 0.19's own
     scaler for fp16 autocast is in no checkpoint, counts no skipped steps, and under ZeRO never backs off: the step
@@ -62,23 +60,33 @@ def deepspeed_config(settings: TrainingSettings, world_size: int) -> dict[str, A
     }
     if settings.zero_stage > 0 and settings.gradient_clip is not None:
         config["gradient_clipping"] = settings.gradient_clip
+    if settings.deepspeed is not None:
+        file = base / settings.deepspeed.config
+        config = merged(config, read_user_config(file), file)
     return config
 
 
 def start_engine(
-    module: ObjectiveModule, optimizer: torch.optim.Optimizer, settings: TrainingSettings, ranks: Ranks
+    module: ObjectiveModule,
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    ranks: Ranks,
+    base: Path = Path(),
 ) -> Any:
-    """A DeepSpeed engine around `module`; joins the process group first."""
+    """A DeepSpeed engine around `module`; joins the process group first.
+
+    Raises:
+        TrainingError: the user's own configuration can't be read, or conflicts with `settings`.
+    """
+    config = deepspeed_config(settings, ranks.world_size, base)
     deepspeed = import_deepspeed()
     ranks.join()
-    engine, *_ = deepspeed.initialize(
-        model=module, optimizer=optimizer, config=deepspeed_config(settings, ranks.world_size)
-    )
+    # DeepSpeed opens groups of ranks, each of which waits for all of them until the time is up, even for one that was
+    # killed while it imported DeepSpeed. Here its loss is seen at once.
+    ranks.barrier()
+    engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
     # Nothing to average between one rank and itself; it would copy all gradients twice.
     engine.enable_backward_allreduce = ranks.world_size > 1 or settings.zero_stage > 0
-    engine.checkpoint_engine = safe_checkpoint_engine()
-    # DeepSpeed's two scripts for other programs are no part of a checkpoint.
-    engine._copy_recovery_script = lambda _path: None
     return engine
 
 
@@ -110,74 +118,3 @@ def import_deepspeed() -> Any:
     if quiet:
         deepspeed.utils.logger.setLevel(logging.ERROR)
     return deepspeed
-
-
-def safe_checkpoint_engine() -> Any:
-    """A writer and reader of DeepSpeed's checkpoint files that neither unpickles code nor lets one rank fail alone.
-
-    A full disk on one rank must not leave the others waiting in DeepSpeed's barriers: `failure` keeps the error, and
-    whoever saves asks for it when all ranks are back.
-    """
-    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine  # noqa: PLC0415
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler  # noqa: PLC0415
-    from deepspeed.runtime.zero.config import ZeroStageEnum  # noqa: PLC0415
-    from deepspeed.utils.tensor_fragment import fragment_address  # noqa: PLC0415
-
-    class SafeCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed has no types
-        failure: OSError | None = None
-
-        def save(self, state_dict: Mapping[str, Any], path: str) -> None:
-            try:
-                save_tensors(state_dict, Path(path))
-            except OSError as error:
-                self.failure = error
-
-        def makedirs(self, path: str, exist_ok: bool = False) -> None:
-            try:
-                Path(path).mkdir(parents=True, exist_ok=exist_ok)
-            except OSError as error:
-                self.failure = error
-
-        def load(self, path: str, map_location: Any = None) -> Any:
-            # The three plain classes are all that DeepSpeed's own state holds besides tensors and containers.
-            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-                return torch.load(path, map_location=map_location, weights_only=True)
-
-    return SafeCheckpointEngine()
-
-
-class _Recorder:
-    """A file whose first failed write is kept: torch's writer turns it into an error without the reason."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.failure: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.failure = self.failure or error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def save_tensors(values: Any, path: Path) -> None:
-    """`torch.save` to `path`, flushed to the disk.
-
-    Raises:
-        OSError: the write failed, with the system's own reason.
-    """
-    with path.open("wb", buffering=0) as file:
-        recorder = _Recorder(file)
-        try:
-            torch.save(values, recorder)  # type: ignore[arg-type]  # it needs no more of a file than these methods
-        except (OSError, RuntimeError):
-            if recorder.failure is not None:
-                with suppress(OSError):
-                    file.truncate(0)
-                raise recorder.failure from None
-            raise
-        os.fsync(file.fileno())

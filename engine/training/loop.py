@@ -82,6 +82,7 @@ def train(
     metrics: MetricsLog,
     progress: ShowProgress,
     stop: StopFlag,
+    base: Path = Path(),
 ) -> TrainingResult:
     """Train `network` in place, going on from the newest whole checkpoint in `folder`.
 
@@ -105,6 +106,7 @@ def train(
         metrics: takes a record every `log_every` steps.
         progress: shows how far it is.
         stop: asks for a stop after the present step.
+        base: the folder from which relative paths in `settings` start.
 
     Raises:
         TrainingError: a loss or (in bf16 and fp32) a gradient is not finite, before the optimiser's step; or the source
@@ -126,6 +128,7 @@ def train(
             ranks=ranks,
             metrics=metrics,
             stop=stop,
+            base=base,
         )
         try:
             return training.run(folder, progress)
@@ -151,6 +154,7 @@ class _Training:
         ranks: Ranks,
         metrics: MetricsLog,
         stop: StopFlag,
+        base: Path,
     ) -> None:
         self.settings, self.source, self.objective = settings, source, objective
         self.arithmetic, self.device, self.seed = arithmetic, device, seed
@@ -163,10 +167,12 @@ class _Training:
         # DeepSpeed broadcasts contiguous parameters only.
         network.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
         objective.to(self.device)
-        optimizer = build_optimizer(settings.optimizer, groups)
+        optimizer = build_optimizer(settings.optimizer, groups, self.device)
+        if settings.compile is not None:
+            network.compile(backend=settings.compile)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         module = ObjectiveModule(network, objective, self.arithmetic, self.device)
-        self.engine = start_engine(module, optimizer, settings, ranks)
+        self.engine = start_engine(module, optimizer, settings, ranks, base)
         if settings.zero_stage == 0:
             # Else the parameters are parts of ZeRO's flat buffers, which have no such format.
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -186,8 +192,6 @@ class _Training:
             "precision": self.arithmetic,
             "steps_per_epoch": self.steps_per_epoch,
             "parameters": {name: list(value.shape) for name, value in network.state_dict().items()},
-            # ZeRO's parts fit only as many ranks as wrote them.
-            "ranks": self.ranks.world_size if self.settings.zero_stage else None,
         }
 
     def run(self, folder: Path, progress: ShowProgress) -> TrainingResult:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from camshaft.engine.errors import TrainingError
-from camshaft.engine.recipe.settings import Settings, runtime_field
+from camshaft.engine.recipe.settings import Settings, added_field, runtime_field
+from camshaft.engine.training.user_config import DeepSpeedSettings
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -117,6 +118,11 @@ class TrainingSettings(Settings):
     """First loss scale of fp16; it halves on an overflow and doubles after 2000 steps without one."""
     zero_stage: Literal[0, 1, 2] = 0
     """DeepSpeed ZeRO: what ranks share out among them. 0 nothing, 1 optimiser states, 2 gradients too."""
+    deepspeed: DeepSpeedSettings | None = added_field(None)
+    """What else DeepSpeed is told."""
+    compile: Literal["inductor", "aot_eager"] | None = added_field(None)
+    """torch.compile's backend for the network that learns: inductor makes code for the device, and needs a C++ compiler
+    or Triton; aot_eager only traces, to look for faults. null: not compiled."""
     checkpoint_every: CheckpointEvery = runtime_field(CheckpointEvery(seconds=600))
     """When the place is saved."""
     keep_checkpoints: int = runtime_field(2, ge=1)
@@ -149,10 +155,10 @@ class TrainingSettings(Settings):
         return self.iterations if self.iterations is not None else (self.epochs or 0) * steps_per_epoch
 
     def identity(self) -> dict[str, Any]:
-        """These settings, less those that change only how the training runs, as JSON values."""
-        fields = {
-            name
-            for name, field in TrainingSettings.model_fields.items()
-            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime"))
-        }
+        """These settings as JSON, less those that change only how it runs and added ones at their defaults."""
+        fields = set()
+        for name, field in TrainingSettings.model_fields.items():
+            marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            if not marks.get("runtime") and not (marks.get("added") and getattr(self, name) == field.default):
+                fields.add(name)
         return self.model_dump(mode="json", include=fields)

@@ -13,13 +13,33 @@ from torch import Tensor, nn
 
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.models.parameters import MultiplierSettings, parameter_groups
-from camshaft.engine.objectives import Objective, SegmentationObjective, SegmentationSettings, TagsObjective
+from camshaft.engine.objectives import (
+    ErasingObjective,
+    ErasingSettings,
+    Objective,
+    SegmentationObjective,
+    SegmentationSettings,
+    TagsObjective,
+)
 from camshaft.engine.runtime.metrics import MetricsLog, read_metrics
 from camshaft.engine.runtime.precision import Arithmetic
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.seeds import derive, numpy_generator
 from camshaft.engine.runtime.stop import StopFlag
 from camshaft.engine.training import TrainingResult, TrainingSettings, train
+
+SGD = {"kind": "sgd", "lr": 0.05, "nesterov": True}
+ADAM = {"kind": "adam", "lr": 0.01}
+RESUMED: dict[str, dict[str, Any]] = {
+    f"stopped_zero{stage}_{optimizer['kind']}": {
+        "batch_size": 8,
+        "accumulation": accumulation,
+        "zero_stage": stage,
+        "optimizer": optimizer,
+    }
+    for stage, optimizer, accumulation in ((0, SGD, 2), (1, SGD, 1), (2, SGD, 1), (0, ADAM, 1), (1, ADAM, 1))
+}
+"""Trainings that are stopped on one number of ranks and go on on another, by name."""
 
 
 @dataclass
@@ -81,6 +101,16 @@ def two_scale_objective() -> Objective:
     return two_scales()
 
 
+@pytest.fixture(name="batch_erasing")
+def _batch_erasing() -> Callable[[str], Objective]:
+    return batch_erasing
+
+
+@pytest.fixture(params=RESUMED)
+def resumed(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return request.param, RESUMED[request.param]
+
+
 @pytest.fixture
 def tiny_network() -> type[TinyNetwork]:
     return TinyNetwork
@@ -140,6 +170,14 @@ def two_scales() -> Objective:
     """DeepLab-v2's loss on a network of stride 2."""
     settings = SegmentationSettings(scales=(1.0, 0.5), resolution="logits", align_corners=True)
     return SegmentationObjective(settings, stride=2)
+
+
+ORDERS = ("relu_divide_upsample", "upsample_relu_divide")
+
+
+def batch_erasing(order: str) -> Objective:
+    """Self-guided erasing where all maps of a batch are divided by one maximum, as in OC-CSE's public code."""
+    return ErasingObjective(ErasingSettings.model_validate({"guidance": "shared", "maximum": "batch", "order": order}))
 
 
 SETTINGS = {

@@ -24,13 +24,23 @@ SCENARIOS = (
     "labels",
     "labels_at_two_scales",
     "pairs",
+    "erasing_relu_divide_upsample",
+    "erasing_upsample_relu_divide",
     "poisoned",
     "stopped_on_the_last_rank",
-    "disk_full_on_the_last_rank",
+    "disk_full_on_the_first_rank",
     "image_lost_on_the_last_rank",
     "metrics_not_written",
     "metrics_not_read",
 )
+STOPPED = (
+    "stopped_zero0_sgd",
+    "stopped_zero1_sgd",
+    "stopped_zero2_sgd",
+    "stopped_zero0_adam",
+    "stopped_zero1_adam",
+)
+"""Stopped on one rank and gone on with on two, or the other way round."""
 
 pytestmark = pytest.mark.two_ranks
 
@@ -42,15 +52,18 @@ TOLERANCE = 2e-5
 def both(tmp_path_factory):
     """The folder in which two processes ran all scenarios."""
     folder = tmp_path_factory.mktemp("two_ranks")
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    worker = Path(__file__).with_name("worker.py")
+    subprocess.run([sys.executable, str(worker), str(folder / GOES_ON), *STOPPED], env=alone, check=True, timeout=120)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launched = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    worker = Path(__file__).with_name("worker.py")
+    launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    scenarios = *SCENARIOS, *STOPPED, *(f"{GOES_ON}/{name}" for name in STOPPED)
     processes = [
         subprocess.Popen(
-            [sys.executable, str(worker), str(folder), *SCENARIOS],
-            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            [sys.executable, str(worker), str(folder), *scenarios],
+            env={**launched, **alone, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -64,6 +77,9 @@ def both(tmp_path_factory):
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     return folder
+
+
+GOES_ON = "goes_on"
 
 
 def weights(folder, rank):
@@ -112,6 +128,32 @@ def test_ranks_with_unequal_numbers_of_pairs_learn_the_same(both, run, tiny_netw
     assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("order", ["relu_divide_upsample", "upsample_relu_divide"])
+def test_ranks_divide_by_the_maximum_of_all_their_maps(both, run, tiny_network, batch_erasing, order):
+    folder = both / f"erasing_{order}"
+    assert errors(folder) == [None, None]
+    run({"batch_size": 8}, network=lambda: tiny_network(dropout=0.0), objective=batch_erasing(order))
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
+def test_a_training_goes_on_on_fewer_ranks(both, run, another_run, tiny_network, resumed):
+    name, settings = resumed
+    another_run(settings, network=lambda: tiny_network(dropout=0.0))
+    assert "after step 4 of 9" in errors(both / name)[0]
+    run.folder, run.checkpoints = both / name, both / name / "checkpoints"
+    assert run(settings, network=lambda: tiny_network(dropout=0.0)).resumed_at == 4
+    assert run.losses() == pytest.approx(another_run.losses(), rel=TOLERANCE)
+
+
+def test_a_training_goes_on_on_more_ranks(both, run, tiny_network, resumed):
+    name, settings = resumed
+    run(settings, network=lambda: tiny_network(dropout=0.0))
+    folder = both / GOES_ON / name
+    assert errors(folder) == [None, None]
+    assert [json.loads(path.read_text())["resumed_at"] for path in sorted(folder.glob("result-*"))] == [4, 4]
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
 def test_ranks_skip_fp16_overflows_together(both):
     folder = both / "tags_zero2_fp16"
     assert errors(folder) == [None, None]
@@ -135,10 +177,10 @@ def test_all_ranks_stop_after_the_same_step_when_one_is_asked_to(both):
 
 
 def test_a_full_disk_on_one_rank_stops_all_and_leaves_nothing_half_written(both):
-    first, second = errors(both / "disk_full_on_the_last_rank")
+    first, second = errors(both / "disk_full_on_the_first_rank")
     assert first == second
     assert "step-00000002" in first
-    assert list((both / "disk_full_on_the_last_rank" / "checkpoints").iterdir()) == []
+    assert list((both / "disk_full_on_the_first_rank" / "checkpoints").iterdir()) == []
 
 
 def test_all_ranks_name_the_image_that_one_of_them_could_not_load(both):

@@ -67,6 +67,13 @@ def labels_at_two_scales(run, ranks):
     run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=tiny.two_scales())
 
 
+def erasing(order):
+    def scenario(run, ranks):
+        run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(), objective=tiny.batch_erasing(order))
+
+    return scenario
+
+
 def pairs(run, ranks):
     objective = AffinityObjective(AffinitySettings(radius=2, border="none"), 2, align_corners=True)
     run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=objective)
@@ -87,6 +94,25 @@ def stopped_on_the_last_rank(run, ranks):
     run({**WHOLE_BATCHES, "zero_stage": 1}, ranks=ranks, stop=stop, each_step=ask)
 
 
+def stopped(name):
+    """Ends after step 4; where a checkpoint is there already, goes on from it to the end instead."""
+
+    def scenario(run, ranks):
+        stop = StopFlag()
+
+        def ask(step):
+            if step == 3:
+                stop.set("test")
+
+        return run(tiny.RESUMED[name], ranks=ranks, network=without_dropout(), stop=stop, each_step=ask)
+
+    return scenario
+
+
+MADE = {name: stopped(name) for name in tiny.RESUMED}
+MADE |= {f"erasing_{order}": erasing(order) for order in tiny.ORDERS}
+
+
 @contextmanager
 def size_of_files_limited_at_will():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -96,9 +122,9 @@ def size_of_files_limited_at_will():
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def disk_full_on_the_last_rank(run, ranks):
+def disk_full_on_the_first_rank(run, ranks):
     with size_of_files_limited_at_will() as limit:
-        if ranks.rank == ranks.world_size - 1:
+        if ranks.is_first:
             limit(1000)
         run({**WHOLE_BATCHES, "zero_stage": 1, "checkpoint_every": {"steps": 2}}, ranks=ranks)
 
@@ -141,14 +167,15 @@ def main():
     for name in sys.argv[2:]:
         folder = Path(sys.argv[1]) / name
         run = tiny.Run(folder)
-        error = None
+        error = result = None
         try:
-            globals()[name](run, ranks)
+            result = (MADE.get(folder.name) or globals()[name])(run, ranks)
         except CamshaftError as caught:
             error = f"{type(caught).__name__}: {caught}"
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(run.weights(), folder / f"weights-{ranks.rank}.pt")
-        (folder / f"result-{ranks.rank}.json").write_text(json.dumps({"error": error}))
+        said = {"error": error, "resumed_at": result and result.resumed_at}
+        (folder / f"result-{ranks.rank}.json").write_text(json.dumps(said))
     ranks.leave()
 
 
