@@ -21,12 +21,8 @@ from camshaft.kernels.compiled import compiled
 Row = NDArray[np.float32]
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
-_NUMBER: dict[Adjustment, int] = {
-    "brightness": _BRIGHTNESS,
-    "contrast": _CONTRAST,
-    "saturation": _SATURATION,
-    "hue": _HUE,
-}
+KINDS: tuple[Adjustment, ...] = ("brightness", "contrast", "saturation", "hue")
+"""All changes, by their numbers."""
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 _ZERO, _ONE, _TWO, _FOUR, _SIX, _FULL = (np.float32(value) for value in (0, 1, 2, 4, 6, 255))
 _SIXTH = np.float32(1 / 6)
@@ -43,13 +39,10 @@ def adjust(image: NDArray[np.uint8], adjustments: Sequence[tuple[Adjustment, flo
     if not adjustments:
         return image
     image = np.ascontiguousarray(image)
-    kinds = np.array([_NUMBER[kind] for kind, _ in adjustments], np.int64)
+    kinds = np.array([KINDS.index(kind) for kind, _ in adjustments], np.int64)
     amounts = np.array([amount for _, amount in adjustments], np.float32)
-    means = np.zeros(len(kinds), np.float32)
-    for step in np.flatnonzero(kinds == _CONTRAST):
-        means[step] = _sum_of_grey(image, kinds[:step], amounts[:step], means) / (image.shape[0] * image.shape[1])
     out = np.empty_like(image)
-    _adjust(image, kinds, amounts, means, out)
+    adjust_into(image, kinds, amounts, out)
     return out
 
 
@@ -139,13 +132,18 @@ def _sum_of_grey(
 
 
 @compiled(fastmath=True)
-def _adjust(
+def adjust_into(
     image: NDArray[np.uint8],
     kinds: NDArray[np.int64],
     amounts: NDArray[np.float32],
-    means: NDArray[np.float32],
     out: NDArray[np.uint8],
 ) -> None:
+    """Carry out changes of colour, by number and amount, into `out` of the image's shape."""
+    means = np.zeros(len(kinds), np.float32)
+    for step in range(len(kinds)):
+        if kinds[step] == _CONTRAST:
+            grey = _sum_of_grey(image, kinds[:step], amounts[:step], means)
+            means[step] = grey / (image.shape[0] * image.shape[1])
     row = np.empty((3, image.shape[1]), np.float32)
     for y in range(image.shape[0]):
         _adjust_row(image[y], kinds, amounts, means, row)

@@ -85,6 +85,11 @@ class DataSet(ABC):
             ImageError: missing or can't be decoded; names the file.
         """
 
+    def encoded(self, image_id: str) -> bytes | None:
+        """The image's file as it stands; None if there is none, or it can't be read (`image` says why)."""
+        del image_id
+        return None
+
     @abstractmethod
     def mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """Its mask, (H, W): 0 background, 1 … C classes, 255 void; None if it has none.

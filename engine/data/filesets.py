@@ -177,6 +177,13 @@ class FileDataSet(DataSet):
         """See `DataSet.image`."""
         return read_image(self._image_file(image_id), at_least)
 
+    def encoded(self, image_id: str) -> bytes | None:
+        """See `DataSet.encoded`."""
+        try:
+            return self._image_file(image_id).read_bytes()
+        except (OSError, ImageError):
+            return None
+
     def mask(self, image_id: str) -> NDArray[np.uint8] | None:
         """See `DataSet.mask`."""
         path = self._masks.file(image_id) if self._masks is not None else None

@@ -4,6 +4,7 @@ An image comes out as 8-bit RGB, upright: EXIF orientation applied; grey, palett
 transparency laid over white. A file of a kind that Pillow needs another program for is not opened.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,23 @@ def read_image(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[n
         orientation = _orientation(image)
         image.load()
         return np.asarray(_upright(_as_rgb(image, path), orientation))
+
+
+def plain_size(data: bytes) -> tuple[int, int] | None:
+    """(H, W) of a JPEG that every decoder turns into the pixels of `read_image`; None for any other bytes.
+
+    It is whole, grey or YCbCr, needs not be turned, and has no more than `MAX_PIXELS`.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or not data.endswith(b"\xff\xd9"):
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            width, height = image.size
+            coloured = image.mode == "RGB" and image.info.get("adobe_transform", 1) == 1
+            upright = _orientation(image) == 1
+    except Exception:  # whatever a decoder raises on damaged bytes: `read_image` will say it
+        return None
+    return (height, width) if (coloured or image.mode == "L") and upright and width * height <= MAX_PIXELS else None
 
 
 def scan_image(path: Path) -> tuple[int, int]:

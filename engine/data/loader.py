@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from camshaft.engine.data.augment import Augmentation, draw
+from camshaft.engine.data.augment import Augmentation, Drawn, draw
 from camshaft.engine.data.batch import Batch, Normalization
 from camshaft.engine.data.dataset import DataSet
 from camshaft.engine.data.order import Epoch, Order, Sample
@@ -17,6 +17,7 @@ from camshaft.engine.data.transform import write_image, write_target
 Targets = Callable[[str], NDArray[np.generic]]
 """From an id to its (H, W) uint8 labels or (C, h, w) float maps."""
 
+CPU = torch.device("cpu")
 AHEAD = 2
 """Batches prepared in advance."""
 
@@ -46,6 +47,7 @@ class Loader:
         shuffle: bool = True,
         drop_last: bool = True,
         channels_last: bool = False,
+        device: torch.device = CPU,
     ) -> None:
         """Describe the batches; nothing is read yet.
 
@@ -65,6 +67,7 @@ class Loader:
             shuffle: a new order each epoch.
             drop_last: leave out what doesn't fill a global batch.
             channels_last: memory format of the images.
+            device: where training computes; batches of this loader stay on the CPU all the same.
 
         Raises:
             TrainingError: no images take part.
@@ -77,6 +80,7 @@ class Loader:
         self._dataset, self._ids, self._tags = dataset, tuple(ids), tags
         self._augmentation, self._normalization = augmentation, normalization
         self._targets, self._workers, self._channels_last = targets, workers, channels_last
+        self._device = device
         chosen = tuple(range(len(ids))) if indices is None else tuple(map(int, indices))
         self._order = Order(chosen, batch_size, seed, rank, world_size, shuffle, drop_last)
 
@@ -136,22 +140,32 @@ class Loader:
             if row is None:
                 row = np.empty((3, height, width), np.float32)
             write_image(image, drawn, self._normalization, row)
-            if self._targets is None:
-                return row, None
-            target = self._targets(image_id)
-            augmented = np.empty((*target.shape[:-2], height, width), np.uint8 if target.ndim == 2 else np.float32)
-            write_target(target, drawn, augmented)
+            return row, self._target(image_id, drawn)
         except Exception as error:
             error.add_note(f"while loading {image_id!r} of {self._dataset.name}")
             raise
-        return row, augmented
+
+    def _target(self, image_id: str, drawn: Drawn) -> NDArray[np.generic] | None:
+        """A sample's target, augmented as its image."""
+        if self._targets is None:
+            return None
+        target = self._targets(image_id)
+        shape = (*target.shape[:-2], *drawn.window[2:])
+        augmented = np.empty(shape, np.uint8 if target.ndim == 2 else np.float32)
+        write_target(target, drawn, augmented)
+        return augmented
 
     def _collated(self, samples: Sequence[Sample], images: "_Images", loaded: "Sequence[_Loaded]") -> Batch:
-        index = [sample.index for sample in samples]
         image = torch.from_numpy(images if images is not None else loaded[0][0][None])
+        return self._batch(samples, image, [target for _, target in loaded])
+
+    def _batch(
+        self, samples: Sequence[Sample], image: torch.Tensor, of_samples: Sequence[NDArray[np.generic] | None]
+    ) -> Batch:
+        index = [sample.index for sample in samples]
         if self._channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        targets = [target for _, target in loaded if target is not None]
+        targets = [target for target in of_samples if target is not None]
         return Batch(
             image=image,
             tags=torch.from_numpy(self._tags[index].astype(np.float32)),
