@@ -50,7 +50,8 @@ class Work:
         )
 
     def pause(self, done):
-        time.sleep(SLOW_SECONDS if self.last and self.context.ranks.world_size > 1 else QUICK_SECONDS)
+        slow = self.accident is failed or (self.last and self.context.ranks.world_size > 1)
+        time.sleep(SLOW_SECONDS if slow else QUICK_SECONDS)
         if self.last and len(done) == 2:
             self.accident()
 
