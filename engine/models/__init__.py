@@ -3,7 +3,7 @@
 from camshaft.engine.models.affinity import AffinityNet, AffinityNetSettings, LevelSettings, build_affinity_net
 from camshaft.engine.models.backbone import Backbone
 from camshaft.engine.models.backbones import BackboneSettings, build_backbone
-from camshaft.engine.models.cam import Classifier, ClassifierSettings, build_classifier, scores
+from camshaft.engine.models.cam import Classifier, ClassifierSettings, build_classifier
 from camshaft.engine.models.network_file import describe, load_network, read_description, rebuild, save_network
 from camshaft.engine.models.parameters import MultiplierSettings, ParameterGroup, parameter_groups
 from camshaft.engine.models.segmentation import (
@@ -45,6 +45,5 @@ __all__ = [
     "read_weights",
     "rebuild",
     "save_network",
-    "scores",
     "weights_file",
 ]

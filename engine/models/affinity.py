@@ -144,7 +144,11 @@ class AffinityNet(nn.Module):
 
 
 def outputs_of_layers(backbone: Backbone, image: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """Outputs of some of the backbone's layers or modules, in one pass: each (B, K, h, w) with its own K, h and w."""
+    """Outputs of some of the backbone's layers or modules, in one pass: each (B, K, h, w) with its own K, h and w.
+
+    Raises:
+        RecipeError: one of them does not run on the way to the backbone's features.
+    """
     found: dict[str, Tensor] = {}
 
     def keep(layer: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -159,6 +163,9 @@ def outputs_of_layers(backbone: Backbone, image: Tensor, layers: Sequence[str]) 
     finally:
         for hook in hooks:
             hook.remove()
+    for layer in layers:
+        if layer not in found:
+            raise RecipeError(f"levels: {layer} does not run before the backbone's features are there; name another")
     return [found[layer] for layer in layers]
 
 
@@ -201,11 +208,14 @@ def _channels(backbone: Backbone, levels: Sequence[LevelSettings], stride: int) 
     """The channels of the backbone's layers, found on an empty image.
 
     Raises:
-        RecipeError: a layer's stride is finer than the embedding's.
+        RecipeError: a layer does not run, such as one behind the features of an imported network, or gives no feature
+            maps; or its stride is finer than the embedding's.
     """
     image = next(backbone.parameters()).new_zeros(1, 3, PROBE, PROBE)
     features = outputs_of_layers(backbone, image, [level.layer for level in levels])
     for level, feature in zip(levels, features, strict=True):
+        if not isinstance(feature, Tensor) or feature.ndim != 4:
+            raise RecipeError(f"levels: {level.layer} gives no feature maps (B, K, h, w)")
         if feature.shape[2] > -(-PROBE // stride):
             finer = (PROBE - 1) // (feature.shape[2] - 1)
             raise RecipeError(f"levels: {level.layer} has stride {finer}, finer than the embedding's stride {stride}")

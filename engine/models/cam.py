@@ -33,11 +33,14 @@ class ClassifierSettings(Settings):
 class Classifier(nn.Module):
     """Maps F (B, C, h, w) of an image (B, 3, H, W) normalised by `normalization`, one for each of `classes`.
 
-    The maps are before ReLU and before any normalisation; `scores` turns them into logits.
+    The maps are before ReLU and before any normalisation; the mean of each is its class's logit.
     """
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], dropout: float = 0.0) -> None:
-        """Put a head without bias, initialised by Glorot and Bengio's rule, on `backbone`."""
+        """Put a head on `backbone`: without bias, initialised by Glorot and Bengio's rule, as OC-CSE's code has it.
+
+        DRS's code has a bias there, and first weights N(0, √(2 / C)); its paper says neither.
+        """
         super().__init__()
         self.backbone = backbone
         self.classes = tuple(classes)
@@ -74,11 +77,6 @@ class Classifier(nn.Module):
         """(B, 3, H, W) to maps F (B, C, h, w)."""
         maps: Tensor = self.head(self.dropout(self.backbone(image)))
         return maps
-
-
-def scores(maps: Tensor) -> Tensor:
-    """Logits (B, C) of the tags: the mean of each map F (B, C, h, w)."""
-    return maps.mean((2, 3))
 
 
 def build_classifier(

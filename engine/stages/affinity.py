@@ -4,19 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-
 from camshaft.engine.data import Augmentation, ColourJitter
-from camshaft.engine.data.loader import Targets
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.models import AffinityNet, AffinityNetSettings, build_affinity_net
 from camshaft.engine.objectives import AffinityObjective, AffinitySettings
 from camshaft.engine.runtime.ranks import Ranks
-from camshaft.engine.stages import seeds
-from camshaft.engine.stages.crf import Crf, alpha_folder
+from camshaft.engine.stages.crf import Crf, confident_masks
 from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights
-from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext, StageOutput
-from camshaft.engine.stores import MaskFolder
+from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 
 
 class Affinity(TrainingStage, AffinityNetSettings, AffinitySettings):
@@ -63,19 +58,8 @@ class Affinity(TrainingStage, AffinityNetSettings, AffinitySettings):
         seed_initial_weights(context)
         network = self.build(context.data.classes, context.base)
         objective = AffinityObjective(self.part(AffinitySettings), self.stride, align_corners=self.align_corners)
-        figures = fit(self, context, network, objective, targets=confident_labels(context.inputs[self.labels]))
+        figures = fit(self, context, network, objective, targets=confident_masks(context, self.labels, "train"))
         for kind in ("background", "foreground", "negative"):
             if figures[f"{kind}_pairs"] == 0:
                 context.note(f"no pair was {kind} for sure in the last epoch: affinities have learnt without them")
         return figures
-
-
-def confident_labels(crf: StageOutput) -> Targets:
-    """From an id of the train split to what the masks of a CRF stage are sure of."""
-    alphas = sorted(crf.record["settings"]["alphas"])
-    low, high = (MaskFolder.open(crf.folder / "train" / alpha_folder(alpha)) for alpha in (alphas[0], alphas[-1]))
-
-    def of(image_id: str) -> np.ndarray:
-        return seeds.confident_labels(low.read(image_id), high.read(image_id))
-
-    return of

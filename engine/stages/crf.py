@@ -1,7 +1,7 @@
 """Dense CRF on maps: one mask an image for each exponent of the background score (OC-CSE eq. 6)."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -12,7 +12,8 @@ from camshaft.engine.errors import RecipeError
 from camshaft.engine.recipe.settings import Settings, runtime_field
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages import seeds
-from camshaft.engine.stages.per_image import Labelled, fill_mask_folders
+from camshaft.engine.stages.map_stores import open_maps
+from camshaft.engine.stages.per_image import Labelled, fill_mask_folders, open_masks
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 from camshaft.engine.stores import MapStore
@@ -86,7 +87,7 @@ class Crf(Stage):
         """Refine every image's maps at every α."""
         figures: Figures = {}
         for split in self.splits:
-            store = MapStore.open(context.inputs[self.maps].folder / split)
+            store = open_maps(context, self.maps, split)
             paths = [context.folder / split / alpha_folder(alpha) for alpha in self.alphas]
             work = functools.partial(self._refine, context, store)
             figures[split] = {"images": fill_mask_folders(context, f"{self.id} {split}", split, paths, work)}
@@ -114,3 +115,22 @@ class Crf(Stage):
 def alpha_folder(alpha: float) -> str:
     """The name of the mask folder of one α."""
     return f"alpha-{alpha:g}"
+
+
+def confident_masks(context: StageContext, stage_id: str, split: str) -> Callable[[str], np.ndarray]:
+    """From an id to the labels, uint8 (H, W), that a CRF stage's masks are sure of: the smallest α decides on classes,
+    the largest on background, 255 is in between. Masks of one α are taken as they are.
+
+    Raises:
+        StoreError: as `open_masks` says.
+    """
+    crf = context.inputs[stage_id]
+    alphas = sorted(crf.record["settings"]["alphas"])
+    low, high = (open_masks(context, crf.folder / split / alpha_folder(a), split) for a in (alphas[0], alphas[-1]))
+
+    def of(image_id: str) -> np.ndarray:
+        if len(alphas) == 1:
+            return low.read(image_id)
+        return seeds.confident_labels(low.read(image_id), high.read(image_id))
+
+    return of

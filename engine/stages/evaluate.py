@@ -13,6 +13,8 @@ from camshaft.engine.errors import DataError
 from camshaft.engine.recipe.settings import Settings
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.crf import alpha_folder
+from camshaft.engine.stages.map_stores import open_maps
+from camshaft.engine.stages.per_image import open_masks
 from camshaft.engine.stages.shared import blocks_of, taking
 from camshaft.engine.stages.splits import Split
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext, StageOutput
@@ -83,14 +85,14 @@ class Evaluate(Stage):
     def _rows(self, context: StageContext, output: StageOutput) -> Iterator[Figures]:
         folder = output.folder / self.split
         if output.product == Product.MAPS:
-            yield self._maps_row(context, output, MapStore.open(folder))
+            yield self._maps_row(context, output, open_maps(context, output.id, self.split))
         elif output.product == Product.CRF:
             for alpha in output.record["settings"]["alphas"]:
-                masks = MaskFolder.open(folder / alpha_folder(alpha))
+                masks = open_masks(context, folder / alpha_folder(alpha), self.split)
                 row = self._masks_row(context, output, f"{output.id} α={alpha:g}", masks)
                 yield {**row, "alpha": alpha}
         else:
-            yield self._masks_row(context, output, output.id, MaskFolder.open(folder))
+            yield self._masks_row(context, output, output.id, open_masks(context, folder, self.split))
 
     def _masks_row(self, context: StageContext, output: StageOutput, name: str, masks: MaskFolder) -> Figures:
         classes = len(context.data.classes) + 1

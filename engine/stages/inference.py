@@ -29,8 +29,8 @@ class Passes(Settings):
     """Infer each scale mirrored too."""
     align_corners: bool = True
     """Scaled sides are whole strides plus one, so that features stand on every stride-th pixel from corner to corner
-    (DeepLab's and DRS's way); false: sides as they come, features taken for areas (OC-CSE's code), which shifts maps by
-    up to half a stride."""
+    (DeepLab's way; DRS's code aligns corners, too, but of whole strides); false: sides as they come, features taken for
+    areas (OC-CSE's code), which shifts maps by up to half a stride."""
     batch_size: int = runtime_field(8, ge=1)
     """Images of one size that are inferred together."""
 
@@ -65,7 +65,8 @@ def outputs(
 ) -> Iterator[tuple[Tensor, bool]]:
     """The network's output for each scale and flip: float32 (B, C, h, w), and whether the images were mirrored.
 
-    Scaled images are made by antialiased bicubic interpolation of the normalised ones. With `square`, scales are
+    Scaled images are made by antialiased bicubic interpolation of the normalised ones (OC-CSE's code scales bicubically
+    before it normalises, DRS's bilinearly after). With `square`, scales are
     relative to a square of that side, to which images are stretched, instead of to their own size.
     """
     height, width = images.shape[2:]

@@ -1,8 +1,7 @@
 """Pseudo labels: one label image an image, with ignored pixels: from maps and a threshold, with background cues from
 saliency maps where asked for; or from CRF masks."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -12,12 +11,12 @@ from camshaft.engine.data import DataSet
 from camshaft.engine.errors import DataError
 from camshaft.engine.recipe.settings import added_field
 from camshaft.engine.stages import seeds
-from camshaft.engine.stages.crf import alpha_folder
+from camshaft.engine.stages.crf import confident_masks
 from camshaft.engine.stages.cues import BackgroundCues, cue_labels
+from camshaft.engine.stages.map_stores import open_maps
 from camshaft.engine.stages.per_image import Labelled, fill_mask_folders
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext, Supervision
-from camshaft.engine.stores import MapStore, MaskFolder
 
 
 class Labels(Stage):
@@ -74,33 +73,32 @@ class Labels(Stage):
             context.note(f"background comes from {source}")
         figures: Figures = {}
         for split in self.splits:
-            work = functools.partial(self._merged if self.maps is None else self._thresholded, context, split)
+            if self.crf is not None:
+                label = confident_masks(context, self.crf, split)
+            else:
+                label = self._thresholded(context, split)
+
+            def work(ids: Sequence[str], label: Callable[[str], np.ndarray] = label) -> Labelled:
+                return ((image_id, [label(image_id)]) for image_id in ids)
+
             images = fill_mask_folders(context, f"{self.id} {split}", split, [context.folder / split], work)
             figures[split] = {"images": images}
         return figures
 
-    def _thresholded(self, context: StageContext, split: str, ids: Sequence[str]) -> Labelled:
+    def _thresholded(self, context: StageContext, split: str) -> Callable[[str], np.ndarray]:
+        """From an id to its labels by maps and threshold, uint8 (H, W)."""
         assert self.maps is not None
         assert self.threshold is not None
-        store = MapStore.open(context.inputs[self.maps].folder / split)
-        for image_id in ids:
-            maps, present = seeds.of_image(store, image_id)
-            if self.saliency is None:
-                yield image_id, [seeds.to_labels(seeds.with_background(self.threshold, maps), present)]
-            else:
-                saliency = saliency_of(context.data, image_id)
-                yield image_id, [cue_labels(maps, present, saliency, self.threshold, self.saliency)]
+        threshold, saliency = self.threshold, self.saliency
+        store = open_maps(context, self.maps, split)
 
-    def _merged(self, context: StageContext, split: str, ids: Sequence[str]) -> Labelled:
-        assert self.crf is not None
-        crf = context.inputs[self.crf]
-        alphas = sorted(crf.record["settings"]["alphas"])
-        low, high = (MaskFolder.open(crf.folder / split / alpha_folder(alpha)) for alpha in (alphas[0], alphas[-1]))
-        for image_id in ids:
-            if len(alphas) == 1:
-                yield image_id, [low.read(image_id)]
-            else:
-                yield image_id, [seeds.confident_labels(low.read(image_id), high.read(image_id))]
+        def of(image_id: str) -> np.ndarray:
+            maps, present = seeds.of_image(store, image_id)
+            if saliency is None:
+                return seeds.to_labels(seeds.with_background(threshold, maps), present)
+            return cue_labels(maps, present, saliency_of(context.data, image_id), threshold, saliency)
+
+        return of
 
 
 def saliency_of(data: DataSet, image_id: str) -> np.ndarray:

@@ -40,7 +40,7 @@ class MapInference(Stage, Passes):
     """How maps of all scales and flips become one: summed, then divided (OC-CSE's code); or each divided, then their
     maximum (DRS's code)."""
     grid_stride: int = Field(8, ge=1, le=32)
-    """Pixels of the image to a cell of the stored maps."""
+    """Pixels of the image to a cell of the stored maps; the papers' code stores them at the image's size."""
     encoding: Encoding = "uint10"
     """How values are stored."""
 
@@ -147,7 +147,7 @@ class InferMaps(MapInference):
     """The classifier or refinement network whose maps are wanted."""
     divide: bool = added_field(True)
     """Divide each map by its maximum (DRS eq. 1, OC-CSE eq. 2). false, with reduction: max, takes values as they are,
-    bounded by 0 and 1: a refinement network gives maps, no scores to be normalised."""
+    bounded by 0 and 1 (in DRS's code by 0 alone): a refinement network gives maps, no scores to be normalised."""
 
     @model_validator(mode="after")
     def _undivided_maps_are_not_summed(self) -> "InferMaps":

@@ -1,5 +1,7 @@
 """Networks between stages: opened from another stage's folder, checked against this run's classes."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -23,11 +25,19 @@ def open_network(context: StageContext, stage_id: str, kind: type[Network]) -> N
     network = load_network(path, imports=True)  # the run's own file: its recipe names the import path too
     if not isinstance(network, kind):
         raise WeightsError(f"{path}: holds a {type(network).__name__}, not a {kind.__name__}")
-    if network.classes != context.data.classes:
-        raise WeightsError(
-            f"{path}: was made for the classes {', '.join(network.classes)}, "
-            f"but the data has {', '.join(context.data.classes)}"
-        )
+    check_classes(path, network, context.data.classes)
     network.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     network.eval()
     return network
+
+
+def check_classes(path: Path, network: Classifier | Segmenter | AffinityNet, classes: Sequence[str]) -> None:
+    """See that the network in `path` was made for the data's classes.
+
+    Raises:
+        WeightsError: it was made for others.
+    """
+    if network.classes != tuple(classes):
+        raise WeightsError(
+            f"{path}: was made for the classes {', '.join(network.classes)}, but the data has {', '.join(classes)}"
+        )

@@ -1,4 +1,5 @@
-"""The frame of every stage that makes one mask an image: blocks for whichever rank is free, manifest last."""
+"""The frame of every stage that makes one mask an image: blocks for whichever rank is free, manifest last; and how
+every stage that reads masks opens them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -6,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from camshaft.engine.stages.shared import blocks_of, taking
+from camshaft.engine.errors import StoreError
+from camshaft.engine.stages.shared import blocks_of, check_images, taking
 from camshaft.engine.stages.stage import StageContext
 from camshaft.engine.stores import MaskFolder
 
@@ -60,3 +62,18 @@ def fill_mask_folders(
     for folder in folders:
         context.ranks.agree(partial(folder.finalize, ids, {"stage": context.seed[-1], "split": split}))
     return len(ids)
+
+
+def open_masks(context: StageContext, path: Path, split: str) -> MaskFolder:
+    """The masks that another stage left in `path`, which must be of this run's data.
+
+    Raises:
+        StoreError: the folder is not complete, or its tables are damaged; or its masks are of other classes than the
+            data's, or of other images than the split's.
+    """
+    masks = MaskFolder.open(path)
+    if masks.file_values != context.data.file_values:
+        found, wanted = (", ".join(map(str, values)) for values in (masks.file_values, context.data.file_values))
+        raise StoreError(f"{path}: masks of other classes: their values are {found}, but the data's are {wanted}")
+    check_images(context, split, "masks", path, masks.ids)
+    return masks

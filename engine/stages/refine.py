@@ -14,12 +14,14 @@ from camshaft.engine.models.parameters import new_names
 from camshaft.engine.objectives import RegressionObjective, RegressionSettings
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.fit import TrainingStage, fit, seed_initial_weights
+from camshaft.engine.stages.map_stores import open_maps
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext
 from camshaft.engine.stores import MapStore
 from camshaft.engine.training.settings import Adam, Optimizer, Schedule, StepSchedule
 
 NEW_LAYER_STD = 0.01
-"""Standard deviation of the new layers' first weights, as in the authors' code; their biases begin at 0."""
+"""Standard deviation of the new layers' first weights, as in the authors' code; their biases begin at 0. The last layer
+has no bias here, as in every classifier; the code has one."""
 
 
 class Refine(TrainingStage, RegressionSettings):
@@ -55,7 +57,7 @@ class Refine(TrainingStage, RegressionSettings):
         """Train on all images of the train split; in those without tags every map should be 0."""
         seed_initial_weights(context)
         network = self.build(context.data.classes, context.base)
-        store = MapStore.open(context.inputs[self.maps].folder / "train")
+        store = open_maps(context, self.maps, "train")
         objective = RegressionObjective(self.part(RegressionSettings))
         return fit(self, context, network, objective, targets=dense_maps(store))
 

@@ -11,8 +11,8 @@ from camshaft.engine.stages.fit import (
     fit,
     seed_initial_weights,
 )
+from camshaft.engine.stages.per_image import open_masks
 from camshaft.engine.stages.stage import Figures, Input, Product, StageContext, Supervision
-from camshaft.engine.stores import MaskFolder
 
 
 class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
@@ -37,6 +37,6 @@ class Segment(TrainingStage, SegmenterSettings, SegmentationSettings):
         """Train on all images of the train split; those without tags are all background."""
         seed_initial_weights(context)
         network = self.build(context.data.classes, context.base)
-        masks = MaskFolder.open(context.inputs[self.labels].folder / "train")
+        masks = open_masks(context, context.inputs[self.labels].folder / "train", "train")
         loss = self.part(SegmentationSettings)
         return fit(self, context, network, SegmentationObjective(loss, network.stride), targets=masks.read)

@@ -1,15 +1,18 @@
 """The frames of stages that work image by image: blocks taken by whichever rank is free, done ones skipped.
 
 What a block holds follows from the data alone, so the results have the same bytes for any number of ranks; each rank
-writes only what it has taken; a manifest is written when all of it is there.
+writes only what it has taken; a manifest is written when all of it is there. A stage that reads such results sees first
+that they are of this run's images.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from camshaft.engine.errors import StoreError
 from camshaft.engine.runtime.progress import Progress
 from camshaft.engine.runtime.work import SharedWork, sharing
 from camshaft.engine.stages.stage import StageContext
@@ -71,3 +74,24 @@ def taking(
         context.console.progress(title, total=total, done=total - sum(sizes), unit="images") as progress,
     ):
         yield Turns(work, progress, sizes)
+
+
+def check_images(context: StageContext, split: str, what: str, path: Path, ids: Sequence[str]) -> None:
+    """See that stored results are of the images of a split, in their order.
+
+    Args:
+        context: of the stage that reads them.
+        split: whose images they should be of.
+        what: the results, in a word.
+        path: where they are.
+        ids: the images that they are of.
+
+    Raises:
+        StoreError: they are of others; names one.
+    """
+    expected = context.ids(split)
+    if tuple(ids) == expected:
+        return
+    other = sorted(set(ids) ^ set(expected))
+    which = f"{other[0]!r} is not in both" if other else "they are in another order"
+    raise StoreError(f"{path}: {what} of other images than those of {split}: {which}")

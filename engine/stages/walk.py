@@ -22,7 +22,7 @@ from camshaft.engine.runtime.precision import autocast
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.affinity import Affinity
 from camshaft.engine.stages.inference import batches_of_one_size, load
-from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes
+from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes, open_maps
 from camshaft.engine.stages.maps import MapInference
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
@@ -95,7 +95,7 @@ class Walk(Stage):
         return {split: self._split(context, split, network) for split in self.splits}
 
     def _split(self, context: StageContext, split: str, network: AffinityNet) -> Figures:
-        store = open_maps(context, self.maps, split, network)
+        store = maps_on_grid(context, self.maps, split, network)
         columns = store.layout.images
         layout = plan(
             store.ids,
@@ -181,31 +181,20 @@ def divided(scores: np.ndarray, by: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(quotient, 1), np.float32)
 
 
-def open_maps(context: StageContext, stage_id: str, split: str, network: AffinityNet) -> MapStore:
+def maps_on_grid(context: StageContext, stage_id: str, split: str, network: AffinityNet) -> MapStore:
     """The maps that another stage made of a split, which must lie on the network's grid.
 
     Raises:
-        StoreError: they are of other images, classes or sizes than the data's, or on another grid.
+        StoreError: as `open_maps` says, or they lie on another grid.
     """
-    store = MapStore.open(context.inputs[stage_id].folder / split)
-    if store.classes != context.data.classes:
+    store = open_maps(context, stage_id, split)
+    stored = store.layout.images[:, 2:4]
+    wanted = grid_sizes(context.sizes(split), network.stride, bool(store.provenance["align_corners"]))
+    wrong = np.flatnonzero((stored != wanted).any(1))
+    if len(wrong):
+        (height, width), (high, wide) = stored[wrong[0]].tolist(), wanted[wrong[0]].tolist()
         raise StoreError(
-            f"{store.path}: maps of the classes {', '.join(store.classes)}, "
-            f"but the data has {', '.join(context.data.classes)}"
+            f"{store.path}: {store.ids[wrong[0]]!r} has maps of a grid of {height}×{width}, but {high}×{wide} is "
+            f"needed (stride {network.stride})"
         )
-    ids = context.ids(split)
-    if store.ids != ids:
-        other = sorted(set(store.ids) ^ set(ids))
-        which = f"{other[0]!r} is not in both" if other else "they are in another order"
-        raise StoreError(f"{store.path}: maps of other images than those of {split}: {which}")
-    sizes, stored = context.sizes(split), store.layout.images
-    grids = grid_sizes(sizes, network.stride, bool(store.provenance["align_corners"]))
-    for what, found, expected in (("an image", stored[:, 4:6], sizes), ("a grid", stored[:, 2:4], grids)):
-        wrong = np.flatnonzero((found != expected).any(1))
-        if len(wrong):
-            (height, width), (high, wide) = found[wrong[0]].tolist(), expected[wrong[0]].tolist()
-            raise StoreError(
-                f"{store.path}: {ids[wrong[0]]!r} has maps of {what} of {height}×{width}, but {high}×{wide} is needed "
-                f"(stride {network.stride})"
-            )
     return store

@@ -5,8 +5,9 @@ import torch
 from pydantic import ValidationError
 
 from camshaft.engine.errors import RecipeError
-from camshaft.engine.models import Classifier, ClassifierSettings, build_backbone, build_classifier, scores
+from camshaft.engine.models import Classifier, ClassifierSettings, build_backbone, build_classifier
 from camshaft.engine.models.efficientnet_lite import EfficientNetLite0Settings
+from camshaft.engine.objectives.tags import pooled_scores
 
 CLASSES = ("cat", "dog", "horse")
 BACKBONE = {"name": "efficientnet_lite0", "weights": None}
@@ -23,12 +24,12 @@ def test_maps_are_at_the_stride_and_scores_are_their_means() -> None:
     assert network.stride == 16
     # A 1×1 convolution and a mean change places: the scores are a linear classifier of the pooled features.
     pooled_BK = network.backbone(image).mean((2, 3))
-    torch.testing.assert_close(scores(maps), pooled_BK @ network.head.weight.flatten(1).T)
+    torch.testing.assert_close(pooled_scores(maps), pooled_BK @ network.head.weight.flatten(1).T)
 
 
 def test_scores_by_hand() -> None:
     maps = torch.tensor([[[[1.0, 2.0], [3.0, -6.0]], [[0.0, 0.0], [0.0, 4.0]]]])
-    assert scores(maps).tolist() == [[0.0, 1.0]]
+    assert pooled_scores(maps).tolist() == [[0.0, 1.0]]
 
 
 def test_dropout_leaves_out_whole_channels_in_training_only() -> None:

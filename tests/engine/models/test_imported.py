@@ -16,8 +16,11 @@ from torch import nn
 
 from camshaft.engine.errors import RecipeError, WeightsError
 from camshaft.engine.models import (
+    AffinityNet,
+    AffinityNetSettings,
     BackboneSettings,
     ClassifierSettings,
+    build_affinity_net,
     build_backbone,
     build_classifier,
     load_network,
@@ -75,6 +78,18 @@ class Floor(nn.Sequential):
 class Valid(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Conv2d(3, 4, 9, stride=4))
+
+
+class Weighed(nn.Module):
+    """Weighs channels by their means, through a layer whose output is no feature map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.weigh = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return x * self.weigh(x.mean((2, 3)))[:, :, None, None]
 
 
 class Even(nn.Module):
@@ -161,6 +176,37 @@ def test_arguments_reach_the_factory_and_methods_are_factories() -> None:
     assert build(features="late", arguments={"width": 12}).channels == 12
     assert build("acme:Small.wide", features="late").channels == 16
     assert build("torch.nn:Conv2d", arguments={"in_channels": 3, "out_channels": 4, "kernel_size": 1}).stride == 1
+
+
+def affinity_net(layer: str, **backbone: Any) -> AffinityNet:
+    levels = [{"layer": layer, "channels": 8}]
+    settings = AffinityNetSettings.model_validate({"backbone": backbone, "stride": 4, "levels": levels})
+    return build_affinity_net(settings, ("cat",), Path("/"))
+
+
+def test_affinity_levels_run_before_the_features_and_the_last_may_be_the_features() -> None:
+    backbone = {"name": "acme.networks:Small", "features": "layers"}
+    for layer in ("layers.0", "layers"):
+        network = affinity_net(layer, **{**backbone, "arguments": {"width": 12}})
+        assert network(torch.zeros(1, 3, 33, 40)).shape == (1, 8, 9, 10)
+        assert network.head.levels[0].weight.shape == (8, 12, 1, 1)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("layer", "backbone", "message"),
+    [
+        ("late", {"name": "acme.networks:Small", "features": "layers"}, "late does not run before the backbone's"),
+        ("unused", {"name": "acme.networks:Small", "features": "late"}, "unused does not run before the backbone's"),
+        ("fc", {"name": "acme.networks:Small", "features": "late"}, "fc does not run before the backbone's features"),
+        ("weigh", {"name": "acme.networks:Weighed"}, r"weigh gives no feature maps \(B, K, h, w\)$"),
+    ],
+)
+def test_affinity_levels_without_part_in_the_features_are_named(
+    layer: str, backbone: dict[str, Any], message: str
+) -> None:
+    with torch.device("meta"), pytest.raises(RecipeError, match=f"^levels: {message}") as error:
+        affinity_net(layer, **backbone)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["Floor", "Even"])

@@ -107,6 +107,14 @@ def test_vgg_has_the_paper_s_modules_and_parameters() -> None:
             network = build_classifier(settings, [f"class{number}" for number in range(20)], Path())
         return sum(parameter.numel() for parameter in network.parameters()), len(suppressions(network))
 
+    # 3×3 filters and biases of VGG's blocks and the three new layers, then the 1×1 to 20 classes.
+    inputs = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512)
+    outputs = (64, 64, 128, 128, 256, 256, 256, *(512,) * 9)
+    by_hand = sum(9 * k * n + n for k, n in zip(inputs, outputs, strict=True)) + 512 * 20
+    # A controller for each of them: channels × channels, without bias.
+    controllers = 2 * 64**2 + 2 * 128**2 + 3 * 256**2 + 9 * 512**2
+    assert (by_hand, by_hand + controllers) == (21_804_352, 24_401_216)
+    assert [f"{count / 1e6:.1f}M" for count in (by_hand, by_hand + controllers)] == ["21.8M", "24.4M"]  # the paper's
     assert parameters(None) == (21_804_352, 0)
     assert parameters(SuppressionSettings(controller="fixed")) == (21_804_352, 16)
     assert parameters(SuppressionSettings(controller="learnable")) == (24_401_216, 16)

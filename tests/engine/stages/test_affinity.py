@@ -14,8 +14,8 @@ from camshaft.engine.models import AffinityNet, load_network
 from camshaft.engine.pipeline import graph
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.stop import StopFlag
-from camshaft.engine.stages.affinity import Affinity, confident_labels
-from camshaft.engine.stages.crf import Crf, alpha_folder
+from camshaft.engine.stages.affinity import Affinity
+from camshaft.engine.stages.crf import Crf, alpha_folder, confident_masks
 from camshaft.engine.stages.maps import InferMaps
 from camshaft.engine.stages.stage import Product, StageContext, Supervision
 from camshaft.engine.stages.walk import Walk
@@ -57,7 +57,7 @@ def stage_of(**settings: Any) -> Affinity:
 def test_the_smallest_alpha_says_what_is_a_class_and_the_largest_what_is_background(
     make_context: MakeContext, scenes: DataSet, crf: Any
 ) -> None:
-    labels = confident_labels(make_context({"crf": crf}).inputs["crf"])
+    labels = confident_masks(make_context({"crf": crf}), "crf", "train")
     for image_id in scenes.ids("train"):
         height, width = scenes.size(image_id)
         expected = np.full((height, width), 255)

@@ -9,20 +9,10 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import ValidationError
 
 from camshaft.engine.data import DataSet
-from camshaft.engine.errors import WeightsError
-from camshaft.engine.models import Classifier, ClassifierSettings, build_classifier, save_network
+from camshaft.engine.models import Classifier
 from camshaft.engine.stages.maps import InferMaps
 from camshaft.engine.stages.stage import Product
 from camshaft.engine.stores import MapStore
-
-
-def make_network(folder: Path, classes: tuple[str, ...]) -> Classifier:
-    torch.manual_seed(0)
-    settings = ClassifierSettings.model_validate({"backbone": {"name": "efficientnet_lite0", "output_stride": 16}})
-    network = build_classifier(settings, classes, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_network(folder / "network.safetensors", network)
-    return network
 
 
 def maps_one_by_one(network: Classifier, image: np.ndarray, stage: InferMaps, grid: tuple[int, int]) -> torch.Tensor:
@@ -65,9 +55,15 @@ def maps_one_by_one(network: Classifier, image: np.ndarray, stage: InferMaps, gr
     ],
 )
 def test_maps_equal_their_definition(  # type: ignore[no-untyped-def]
-    make_context, scenes: DataSet, tmp_path: Path, reduction: str, aligned: bool, further: dict[str, object]
+    make_context,
+    save_classifier,
+    scenes: DataSet,
+    tmp_path: Path,
+    reduction: str,
+    aligned: bool,
+    further: dict[str, object],
 ) -> None:
-    network = make_network(tmp_path / "net", scenes.classes)
+    network = save_classifier(tmp_path / "net", scenes.classes)
     stage = InferMaps.model_validate(
         {"id": "maps", "kind": "maps", "network": "net", "splits": ["train", "val"], "scales": [0.5, 1.0, 1.25],
          "reduction": reduction, "align_corners": aligned, "encoding": "float16", "batch_size": 3, **further}
@@ -85,13 +81,6 @@ def test_maps_equal_their_definition(  # type: ignore[no-untyped-def]
             grid = (-(-(image.shape[0] - less) // 8) + less, -(-(image.shape[1] - less) // 8) + less)
             expected = maps_one_by_one(network, image, stage, grid)[np.flatnonzero(row)]
             assert np.abs(maps.values - expected.numpy()).max(initial=0) < 2e-3
-
-
-def test_a_network_for_other_classes_is_refused(make_context, scenes: DataSet, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    make_network(tmp_path / "net", ("tiger", *scenes.classes[1:]))
-    stage = InferMaps.model_validate({"id": "maps", "kind": "maps", "network": "net"})
-    with pytest.raises(WeightsError, match=r"was made for the classes tiger, .* but the data has"):
-        stage.run(make_context({"net": (Product.CLASSIFIER, tmp_path / "net", {})}))
 
 
 def test_undivided_maps_are_not_summed() -> None:

@@ -126,21 +126,17 @@ def test_one_half_is_where_the_largest_score_changes_from_background_to_a_class(
 
 
 def test_images_without_a_class_have_no_map_and_need_no_network(
-    make_context: MakeContext, scenes: DataSet, tmp_path: Path
+    make_context: MakeContext, write_maps: Callable[..., Path], untagged: DataSet, tmp_path: Path
 ) -> None:
-    from camshaft.engine.stores import MapStoreWriter, finalize, plan
-
-    make_network(tmp_path / "net", scenes.classes)
-    sizes = np.array([scenes.size(image_id) for image_id in scenes.ids("train")])
-    layout = plan(scenes.ids("train"), [[] for _ in sizes], -(-(sizes - 1) // 8) + 1, sizes, classes=scenes.classes)
-    writer = MapStoreWriter.create(tmp_path / "maps/train", layout)
-    writer.write_block(0, [np.zeros(layout.shape(index), np.float32) for index in layout.block(0)])
-    finalize(tmp_path / "maps/train", {"align_corners": True})
+    make_network(tmp_path / "net", untagged.classes)
+    write_maps(tmp_path / "maps/train", "train", data=untagged)
     inputs: dict[str, Any] = {
         "net": (Product.AFFINITY, tmp_path / "net", {}),
         "maps": (Product.MAPS, tmp_path / "maps", {}),
     }
-    assert stage_of().run(make_context(inputs))["train"]["images"] == 6
+    context = make_context(inputs, data=untagged)
+    assert stage_of().run(context)["train"]["images"] == 6
+    assert [len(maps.classes) for maps in MapStore.open(context.folder / "train")] == [0] * 6
 
 
 def test_maps_that_do_not_fit_are_named(walking: Any, scenes: DataSet, tmp_path: Path) -> None:
