@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from camshaft.engine.data import DataSet
-from camshaft.engine.errors import StoreError
+from camshaft.engine.errors import CamshaftError, StoreError
 from camshaft.engine.pipeline.run import RUN_FILE, data_of_run
 from camshaft.engine.pipeline.sweep import SWEEPS
 from camshaft.engine.report.balance import balance
@@ -18,6 +18,8 @@ from camshaft.engine.runtime.console import Console
 def figure_command(options: argparse.Namespace) -> int:
     """Draw the figure that the command line asks for and print its path, or those of all its files."""
     path: Path = options.out or options.run / "figures" / f"{options.figure}.png"
+    if path.suffix.lower() != ".png":  # beside it stand files of other kinds
+        raise CamshaftError(f"{path}: a figure is a PNG; name a file that ends in .png")
     if options.figure == "balance":
         run, data = _run(options)
         found = balance(run, data, options.stage, options.image, options.target, options.split)

@@ -1,10 +1,9 @@
 """MS COCO: images in a folder for each split, tags and masks from its instances JSON.
 
-Published pipelines do not agree on masks for semantic segmentation. The defaults are those of the masks that most of
-them share (AFA, MCTformer and others make them with coco2voc): crowds are their class, and where instances overlap the
-one of the smaller area is on top. ReCAM's own leave crowds to the background and let the last annotation be on top.
-Tags name crowds too, in both. Images without any annotation are part of the data here, as in OC-CSE and ReCAM (82,783
-and 40,504 in 2014); `untagged: leave_out` gives the 82,081 and 40,137 of AFA and MCTformer.
+How masks for semantic segmentation follow from instances is not part of the data. The defaults are those of the script
+coco2voc (alicranck/coco2voc), which AFA's code names: crowds are their class, and where instances overlap the one of
+the smaller area is on top. Tags name crowds too. Images without any annotation are part of the data (82,783 and 40,504
+in 2014), unless `untagged: leave_out` says otherwise.
 """
 
 import os
@@ -24,6 +23,7 @@ from camshaft.engine.data.filesets import (
     MASK_SUFFIXES,
     SALIENCY_SUFFIXES,
     FileDataSet,
+    Files,
     FileSettings,
     Folder,
     below,
@@ -62,8 +62,7 @@ class CocoSettings(FileSettings):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Self:
-        drawn = [name for name in ("crowd", "overlap") if getattr(self, name) != type(self).model_fields[name].default]
-        if self.masks is not None and drawn:
+        if self.masks is not None and (drawn := self.changed("crowd", "overlap")):
             raise ValueError(f"{' and '.join(drawn)} can't be used with masks, which are drawn already")
         if self.mask_values is not None and self.values != "order":
             raise ValueError("values can't be used with mask_values, which give each class its own")
@@ -129,25 +128,6 @@ class _Part:
         return files
 
 
-class _Files(Folder):
-    """Files of several folders, by id."""
-
-    def __init__(self, path: Path, files: Mapping[str, Path]) -> None:
-        """`path` is for messages."""
-        self.path = path
-        self._paths = dict(files)
-
-    def __contains__(self, image_id: str) -> bool:
-        return image_id in self._paths
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(self._paths)
-
-    def file(self, image_id: str) -> Path | None:
-        return self._paths.get(image_id)
-
-
 class CocoDataSet(FileDataSet):
     """COCO; masks are drawn when they are asked for, unless there is a folder of them."""
 
@@ -166,7 +146,7 @@ class CocoDataSet(FileDataSet):
             classes,
             {split: _images_of(part, columns, settings) for split, part in parts.items()},
             settings,
-            images=_Files(root, _joined(parts, {split: part.folder for split, part in parts.items()})),
+            images=_joined(root, parts, {split: part.folder for split, part in parts.items()}),
             masks=_beside(root, settings.masks, "masks", MASK_SUFFIXES, parts),
             saliency=_beside(root, settings.saliency, "saliency", SALIENCY_SUFFIXES, parts),
             default_values=(0, *(int(values[column]) for column in columns)),
@@ -255,7 +235,7 @@ def _images_of(
 
 def _beside(
     root: Path, relative: str | None, key: str, suffixes: Sequence[str], parts: Mapping[str, _Part]
-) -> _Files | None:
+) -> Files | None:
     """The files of a folder with a folder for each split."""
     if relative is None:
         return None
@@ -265,13 +245,15 @@ def _beside(
     }
     if not folders:
         raise DataError(f"{path}: holds no folder {' or '.join(part.name for part in parts.values())} (data.{key})")
-    return _Files(path, _joined(parts, folders))
+    return _joined(path, parts, folders)
 
 
-def _joined(parts: Mapping[str, _Part], folders: Mapping[str, Folder]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
+def _joined(path: Path, parts: Mapping[str, _Part], folders: Mapping[str, Folder]) -> Files:
+    """The files of several folders in `path`."""
+    names: dict[str, str] = {}
     for split, folder in folders.items():
         for image_id, file in parts[split].found(folder).items():
-            if files.setdefault(image_id, file) != file:
-                raise DataError(f"{files[image_id]} and {file} have the same id {image_id!r}")
-    return files
+            name = f"{folder.path.name}/{file.name}"
+            if names.setdefault(image_id, name) != name:
+                raise DataError(f"{path / names[image_id]} and {file} have the same id {image_id!r}")
+    return Files(path, names)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def read_index(path: Path) -> CocoIndex:
     """
     entries: dict[str, list[Any]] = {"images": [], "categories": [], "annotations": []}
     read = {"images": _image, "categories": _category, "annotations": _annotation}
-    with path.open("rb") as file:
+    with _opened(path) as file:
         stream = JsonStream(file, str(path))
         for key in stream.keys():  # noqa: SIM118 - a generator, no dictionary
             if key not in entries:
@@ -159,21 +159,41 @@ def read_index(path: Path) -> CocoIndex:
     return _assembled(path, **entries)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from None
+    with file:
+        yield file
+
+
 def _image(value: dict[str, Any], _start: int, _length: int) -> tuple[int, str, int, int]:
     height, width = int(value["height"]), int(value["width"])
     if min(height, width) < 1 or max(height, width) > 1 << 20:
         raise ValueError(f"an image can't be {width}×{height}")
-    return int(value["id"]), str(value["file_name"]), height, width
+    return _whole(value["id"]), str(value["file_name"]), height, width
 
 
 def _category(value: dict[str, Any], _start: int, _length: int) -> tuple[int, str]:
-    return int(value["id"]), str(value["name"])
+    name = str(value["name"])
+    if not name.isprintable():  # nor could it be written: half of a character pair is not printable either
+        raise ValueError(f"{name!r} is no category's name")
+    return _whole(value["id"]), name
 
 
 def _annotation(value: dict[str, Any], start: int, length: int) -> tuple[int, int, int, bool, float, int, int]:
     area = float(value.get("area", "nan"))
-    image, category, crowd = int(value["image_id"]), int(value["category_id"]), bool(value.get("iscrowd", 0))
-    return int(value.get("id", -1)), image, category, crowd, area, start, length
+    image, category, crowd = _whole(value["image_id"]), _whole(value["category_id"]), bool(value.get("iscrowd", 0))
+    return _whole(value.get("id", -1)), image, category, crowd, area, start, length
+
+
+def _whole(value: Any) -> int:
+    """An id as COCO's files have it, which fits in 64 bits."""
+    if isinstance(value, bool) or int(value) != value or not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"an id is a whole number of 64 bits, not {value!r}")
+    return int(value)
 
 
 def _assembled(path: Path, images: list[Any], categories: list[Any], annotations: list[Any]) -> CocoIndex:

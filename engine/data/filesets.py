@@ -81,28 +81,13 @@ def below(root: Path, relative: str, key: str) -> Path:
     return root / path
 
 
-class Folder:
-    """The image files of one folder, by id (the file's name without its suffix)."""
+class Files:
+    """Image files by id."""
 
-    def __init__(self, path: Path, suffixes: Sequence[str]) -> None:
-        """List `path` once.
-
-        Raises:
-            DataError: it can't be listed, or two files have one id.
-        """
+    def __init__(self, path: Path, names: Mapping[str, str]) -> None:
+        """Take the folder in or below which all are, and each id's file, relative to it."""
         self.path = path
-        self._names: dict[str, str] = {}
-        try:
-            names = sorted(os.listdir(path))  # noqa: PTH208 - see below
-        except OSError as error:
-            raise DataError(f"{path}: can't be listed: {error.strerror}") from error
-        for name in names:
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - pathlib is slow for 100,000 files
-            if suffix.lower() not in suffixes or name.startswith("."):
-                continue
-            if stem in self._names:
-                raise DataError(f"{path}: {self._names[stem]} and {name} have the same id {stem!r}")
-            self._names[stem] = name
+        self._names = names
 
     def __contains__(self, image_id: str) -> bool:
         """True if there is a file of this id."""
@@ -119,6 +104,30 @@ class Folder:
         return None if name is None else self.path / name
 
 
+class Folder(Files):
+    """The image files of one folder; an id is the file's name without its suffix."""
+
+    def __init__(self, path: Path, suffixes: Sequence[str]) -> None:
+        """List `path` once.
+
+        Raises:
+            DataError: it can't be listed, or two files have one id.
+        """
+        try:
+            listed = sorted(os.listdir(path))  # noqa: PTH208 - see below
+        except OSError as error:
+            raise DataError(f"{path}: can't be listed: {error.strerror}") from error
+        names: dict[str, str] = {}
+        for name in listed:
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - pathlib is slow for 100,000 files
+            if suffix.lower() not in suffixes or name.startswith("."):
+                continue
+            if stem in names:
+                raise DataError(f"{path}: {names[stem]} and {name} have the same id {stem!r}")
+            names[stem] = name
+        super().__init__(path, names)
+
+
 class FileDataSet(DataSet):
     """A data set whose images, masks and saliency maps are files named by id, one folder each."""
 
@@ -129,9 +138,9 @@ class FileDataSet(DataSet):
         splits: Mapping[str, tuple[tuple[str, ...], NDArray[np.uint8]]],
         settings: FileSettings,
         *,
-        images: Folder,
-        masks: Folder | None,
-        saliency: Folder | None,
+        images: Files,
+        masks: Files | None,
+        saliency: Files | None,
         default_values: Sequence[int] | None = None,
     ) -> None:
         """Keep the parts.
@@ -141,9 +150,9 @@ class FileDataSet(DataSet):
             classes: names of the C classes.
             splits: ids and (N, C) tags of each split.
             settings: of which masks' values and limits are used.
-            images: the images' folder.
-            masks: the masks' folder, if any.
-            saliency: the saliency maps' folder, if any.
+            images: the images.
+            masks: the masks, if there are any.
+            saliency: the saliency maps, if there are any.
             default_values: file values of background and classes unless the settings map them; default: 0 … C.
 
         Raises:
@@ -153,6 +162,7 @@ class FileDataSet(DataSet):
         self._splits = {split: _limited(*images_of, split, settings.limit) for split, images_of in splits.items()}
         self._images, self._masks, self._saliency = images, masks, saliency
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._fingerprints: dict[tuple[str, bool, bool], str] = {}
         self._class_of = np.full(
             256, {"error": _UNKNOWN, "void": VOID, "background": 0}[settings.other_values], np.uint8
         )
@@ -216,7 +226,13 @@ class FileDataSet(DataSet):
         return self._saliency is not None and any(image_id in self._saliency for image_id in self.ids(split))
 
     def fingerprint(self, split: str, *, masks: bool = False, saliency: bool = False) -> str:
-        """See `DataSet.fingerprint`: ids, tags, and each file's name, size and time of change."""
+        """See `DataSet.fingerprint`: ids, tags, and each file's name, size and time of change when first asked for."""
+        key = (split, masks, saliency)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._fingerprint(*key)
+        return self._fingerprints[key]
+
+    def _fingerprint(self, split: str, masks: bool, saliency: bool) -> str:
         ids, tags = self._split(split)
         parts: list[str | bytes] = ["\n".join(self.classes), tags.tobytes(), *ids]
         if masks:

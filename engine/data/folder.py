@@ -30,10 +30,7 @@ class FolderSettings(FileSettings):
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> Self:
-        # Values that are the defaults say nothing: a recipe written out in full states them beside a list.
-        fields = type(self).model_fields
-        stated = [name for name in ("val_fraction", "split_seed") if getattr(self, name) != fields[name].default]
-        if self.val_list is not None and stated:
+        if self.val_list is not None and (stated := self.changed("val_fraction", "split_seed")):
             raise ValueError(f"{' and '.join(stated)} can't be used with val_list, which says what is held out")
         return self
 

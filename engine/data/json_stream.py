@@ -37,15 +37,12 @@ class JsonStream:
         Raises:
             DataError: the file is no JSON object; names the byte.
         """
-        self._expect("{", "an object")
-        while self._peek() != "}":
+        for _ in self._container("{", "}", "an object"):
             key, _, _ = self._value()
             if not isinstance(key, str):
                 self._fail("a key is expected")
             self._expect(":", "':'")
             yield key
-            self._separator("}")
-        self._position += 1
         if self._peek():
             self._fail("nothing more is expected")
 
@@ -55,14 +52,11 @@ class JsonStream:
         Raises:
             DataError: it is no array of objects; names the byte.
         """
-        self._expect("[", "an array")
-        while self._peek() != "]":
+        for _ in self._container("[", "]", "an array"):
             value, start, length = self._value()
             if not isinstance(value, dict):
                 raise DataError(f"{self._name}: at byte {start}: an object is expected")
             yield value, start, length
-            self._separator("]")
-        self._position += 1
 
     def skip(self) -> None:
         """Pass over the value that follows."""
@@ -73,12 +67,15 @@ class JsonStream:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._position)
-            except (json.JSONDecodeError, RecursionError) as error:
-                # It may go on in the next piece.
-                if len(self._text) - self._position > LARGEST_BYTES or not self._extend():
+            except (ValueError, RecursionError) as error:
+                # It may go on in the next piece, unless a number has more digits than Python takes.
+                hopeless = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+                if hopeless or len(self._text) - self._position > LARGEST_BYTES or not self._extend():
                     at = getattr(error, "pos", self._position)
                     self._position = min(at, len(self._text))
-                    self._fail(getattr(error, "msg", "nested too deeply"))
+                    self._fail(
+                        "a number has too many digits" if hopeless else getattr(error, "msg", "nested too deeply")
+                    )
                 continue
             if end + _MARGIN < len(self._text) or not self._extend():
                 break
@@ -107,13 +104,18 @@ class JsonStream:
             self._fail(f"{what} is expected")
         self._position += 1
 
-    def _separator(self, end: str) -> None:
-        if self._peek() == ",":
-            self._position += 1
-            if self._peek() == end:
-                self._fail("another value is expected after ','")
-        elif self._peek() != end:
-            self._fail(f"',' or {end!r} is expected")
+    def _container(self, start: str, end: str, what: str) -> Iterator[None]:
+        """Go from item to item; who iterates reads each of them."""
+        self._expect(start, what)
+        while self._peek() != end:
+            yield
+            if self._peek() == ",":
+                self._position += 1
+                if self._peek() == end:
+                    self._fail("another value is expected after ','")
+            elif self._peek() != end:
+                self._fail(f"',' or {end!r} is expected")
+        self._position += 1
 
     def _extend(self) -> bool:
         """Drop what was read and take in more; False at the end of the file."""

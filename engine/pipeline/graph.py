@@ -1,8 +1,8 @@
 """The order of a recipe's stages, from the stages that each of them names."""
 
-import difflib
 from collections.abc import Sequence
 
+from camshaft.engine.recipe.check import suggestion
 from camshaft.engine.stages.stage import Input, Stage
 
 
@@ -25,8 +25,7 @@ def problems(stages: Sequence[Stage], known_ids: Sequence[str]) -> list[str]:
             if reference in by_id:
                 found += _misfit(where, stage, by_id[reference], mark.products)
             elif reference not in known_ids:
-                close = difflib.get_close_matches(reference, known_ids, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = suggestion(reference, known_ids)
                 found.append(f"{where}: there is no stage {reference!r}{hint} (there are {', '.join(known_ids)})")
         inputs = {name: by_id[name] for _, name, mark in stage.references() if _makes(by_id.get(name), mark)}
         found += [f"stages.{stage.id}.{misfit}" for misfit in stage.misfits(inputs)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from camshaft.engine.data import DataSet, Finding, Inspection, SplitInspection, conclude, look, open_data
+from camshaft.engine.data import DataSet, Finding, Inspection, SplitInspection, conclude, look
 from camshaft.engine.errors import DataError
 from camshaft.engine.pipeline import fingerprint, record
 from camshaft.engine.pipeline.recipe import LoadedRecipe, Recipe
@@ -30,11 +30,12 @@ class PreparedData:
     fingerprint: str
 
 
-def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) -> PreparedData:
-    """Open the recipe's data and look at every file that its stages need, unless that was done before.
+def prepare(loaded: LoadedRecipe, data: DataSet, stages: Path, ranks: Ranks, console: Console) -> PreparedData:
+    """Look at every file of the data that the recipe's stages need, unless that was done before.
 
     Args:
         loaded: the recipe.
+        data: its data set.
         stages: the run's folder of stages; the findings are kept there like those of a stage, under the id "data".
         ranks: each rank looks at a share.
         console: where progress is shown.
@@ -42,7 +43,6 @@ def prepare(loaded: LoadedRecipe, stages: Path, ranks: Ranks, console: Console) 
     Raises:
         DataError: something is wrong with the data, or a stage needs masks or saliency maps where there are none.
     """
-    data = open_data(loaded.recipe.data, loaded.base)
     splits = fingerprint.splits_of(loaded.recipe.stages)
     _require_masks(loaded.recipe, data)
     masks = {split for stage in loaded.recipe.stages for split in stage.mask_splits() if data.has_masks(split)}

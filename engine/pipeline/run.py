@@ -3,8 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -142,13 +142,25 @@ def run(loaded: LoadedRecipe, folder: Path, *, ranks: Ranks, console: Console, s
         CamshaftError: a user's mistake, or a fault that the message names.
         Stopped: the run was asked to stop; its place is saved.
     """
-    if ranks.world_size > 1:
-        ranks.join(timedelta(minutes=loaded.recipe.rank_timeout_minutes))
-    with ending_together(ranks), ExitStack() as held:
-        ranks.agree(lambda: held.enter_context(locked(folder)))
-        prepared = prepare(loaded, folder / STAGES, ranks, console)
+    with together(folder, ranks, loaded.recipe.rank_timeout_minutes):
+        prepared = prepare(loaded, open_data(loaded.recipe.data, loaded.base), folder / STAGES, ranks, console)
         check_stages(loaded, prepared.data, ranks)
         return perform_stages(loaded, prepared, folder, folder, ranks=ranks, console=console, stop=stop)
+
+
+@contextmanager
+def together(folder: Path, ranks: Ranks, timeout_minutes: float) -> Iterator[None]:
+    """Work of all ranks in a folder that is theirs alone meanwhile; if one is lost, all end and say which.
+
+    Raises:
+        CamshaftError: another run is at work in the folder, or nothing can be written there.
+        RankLostError: another rank is lost, or did not come to where all meet for so many minutes.
+    """
+    if ranks.world_size > 1:
+        ranks.join(timedelta(minutes=timeout_minutes))
+    with ending_together(ranks), ExitStack() as held:
+        ranks.agree(lambda: held.enter_context(locked(folder)))
+        yield
 
 
 def data_of_run(folder: Path) -> DataSet:
@@ -167,7 +179,7 @@ def data_of_run(folder: Path) -> DataSet:
         recipe, base = Recipe.model_validate(values["recipe"]), Path(values["base"])
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}: {folder} holds no complete run") from None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise StoreError(f"{path}: not the record of a run of this version; run its recipe again") from None
     return open_data(recipe.data, base)
 

@@ -1,16 +1,16 @@
 """Running a sweep: all variants in one folder, so that a stage which several of them share is computed once."""
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from camshaft.engine.data import DataSet, open_data
 from camshaft.engine.errors import RecipeError
-from camshaft.engine.pipeline.lock import locked
 from camshaft.engine.pipeline.plan import PlannedStage, check_stages, plan
 from camshaft.engine.pipeline.prepare import STAGES, PreparedData, prepare
-from camshaft.engine.pipeline.run import RunResult, perform_stages
-from camshaft.engine.pipeline.variants import LoadedSweep, Variant
+from camshaft.engine.pipeline.recipe import LoadedRecipe
+from camshaft.engine.pipeline.run import RunResult, perform_stages, together
+from camshaft.engine.pipeline.variants import LoadedSweep
 from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.files import write_json
 from camshaft.engine.runtime.ranks import Ranks
@@ -56,8 +56,8 @@ def run_sweep(sweep: LoadedSweep, folder: Path, *, ranks: Ranks, console: Consol
     clock = time.monotonic()
     records = records_folder(folder, sweep.name)
     runs: dict[str, RunResult] = {}
-    with ExitStack() as held:
-        ranks.agree(lambda: held.enter_context(locked(folder)))
+    patience = max(variant.loaded.recipe.rank_timeout_minutes for variant in sweep.variants)
+    with together(folder, ranks, patience):
         data = _prepared(sweep, folder, ranks, console)
         for number, variant in enumerate(sweep.variants, 1):
             console.line(f"variant {variant.name} ({number} of {len(sweep.variants)})")
@@ -87,18 +87,25 @@ def plan_sweep(sweep: LoadedSweep, folder: Path) -> dict[str, list[PlannedStage]
 def _prepared(sweep: LoadedSweep, folder: Path, ranks: Ranks, console: Console) -> dict[str, PreparedData]:
     """The data of every variant; what would stop any of them is found here."""
     prepared: dict[str, PreparedData] = {}
-    shown: list[Variant] = []
+    opened: list[tuple[LoadedRecipe, DataSet]] = []
     for variant in sweep.variants:
-        # One line for data that several variants share.
-        told = any(other.loaded.recipe.data == variant.loaded.recipe.data for other in shown)
-        quiet = Console(enabled=False) if told else console
-        prepared[variant.name] = prepare(variant.loaded, folder / STAGES, ranks, quiet)
+        loaded = variant.loaded
+        # Data that several variants share are opened once, and have one line.
+        data = next((data for other, data in opened if _have_one_data_set(other, loaded)), None)
+        told = console if data is None else Console(enabled=False)
+        if data is None:
+            data = open_data(loaded.recipe.data, loaded.base)
+            opened.append((loaded, data))
+        prepared[variant.name] = prepare(loaded, data, folder / STAGES, ranks, told)
         try:
-            check_stages(variant.loaded, prepared[variant.name].data, ranks)
+            check_stages(loaded, data, ranks)
         except RecipeError as error:
             raise RecipeError(f"variant {variant.name}: {error}") from None
-        shown.append(variant)
     return prepared
+
+
+def _have_one_data_set(one: LoadedRecipe, other: LoadedRecipe) -> bool:
+    return (one.recipe.data, one.base) == (other.recipe.data, other.base)
 
 
 def _summary(sweep: LoadedSweep, seconds: float) -> dict[str, object]:

@@ -7,7 +7,6 @@ variants:
   - {name: delta_0.5, stages: [{id: drs, suppression: {delta: 0.5}}]}
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.pipeline.recipe import VARIANTS, LoadedRecipe, Recipe, checked
-from camshaft.engine.recipe.check import problems_of, report
+from camshaft.engine.recipe.check import problems_of, report, suggestion
 from camshaft.engine.recipe.compose import Chain, compose, read_chain
 from camshaft.engine.recipe.merge import Node, document_of
 from camshaft.engine.recipe.settings import Settings
@@ -154,8 +153,7 @@ def _column_problems(columns: Sequence[str], variants: Sequence[Variant]) -> lis
     for column in columns:
         stage, _, figure = column.partition(".")
         if stage not in ids:
-            close = difflib.get_close_matches(stage, ids, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f" (there are {', '.join(ids)})"
+            hint = suggestion(stage, ids, f" (there are {', '.join(ids)})")
             problems.append(f"columns.{column}: no variant has a stage {stage!r}{hint}")
         elif not figure and stage not in evaluated:
             problems.append(

@@ -9,6 +9,15 @@ from pydantic_core import ErrorDetails
 
 from camshaft.engine.recipe.yaml import Document, Key
 
+_EXPECTED = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+"""What pydantic's types are in YAML."""
+
 
 def problems_of(error: ValidationError, model: type[BaseModel], document: Document) -> list[str]:
     """A line for each finding of pydantic about `document`: path, what is wrong, what is right, line of the file."""
@@ -93,18 +102,33 @@ def _text(details: ErrorDetails, name: str, names: list[str]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return f"unknown key {name!r}" + _suggestion(name, names)
+        # A key that has its place elsewhere is no misspelling.
+        return f"unknown key {name!r}" + (suggestion(name, names) if name not in names else "")
     if kind == "union_tag_invalid":
         tags = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
-        hint = _suggestion(str(context["tag"]), tags)
+        hint = suggestion(str(context["tag"]), tags)
         return f"unknown {context['discriminator']} {context['tag']!r}{hint} (there are {', '.join(tags)})"
+    if kind in _EXPECTED:
+        return f"must be {_EXPECTED[kind]}" + (f", not {_shown(value)}" if _is_plain(value) else "")
     if kind == "union_tag_not_found":
         return f"the key {context['discriminator']} is missing, which says what this is"
     message = details["msg"].removeprefix("Value error, ")
-    shown = repr(value) if isinstance(value, str | int | float | bool | None) else ""
+    shown = _shown(value) if _is_plain(value) else ""
     return f"{message}" + (f", not {shown}" if shown and shown not in message else "")
 
 
-def _suggestion(name: str, known: list[str]) -> str:
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | None)
+
+
+def _shown(value: Any) -> str:
+    """A plain value as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def suggestion(name: str, known: Sequence[str], otherwise: str = "") -> str:
+    """What to put behind "there is no NAME": the known name that is most like it, or `otherwise` where none is."""
     close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else otherwise

@@ -17,6 +17,7 @@ from typing import Any
 from camshaft.engine.errors import RecipeError
 from camshaft.engine.recipe import overrides as dotted
 from camshaft.engine.recipe.merge import Node, applied, document_of, plain, tree
+from camshaft.engine.recipe.paths import expanded
 from camshaft.engine.recipe.yaml import Document, parse, parse_scalar
 
 BASE, PRESET, PRESETS = "base", "preset", "presets"
@@ -63,7 +64,10 @@ def read_chain(path: Path, what: str = "a recipe is a mapping with the keys name
         base = files[0].value[BASE]
         if not isinstance(base.value, str):
             raise RecipeError(f"{base.place}: base is the path of another recipe, relative to this file")
-        target = (base.file.parent / Path(base.value).expanduser()).resolve()
+        try:
+            target = (base.file.parent / expanded(base.value)).resolve()
+        except ValueError as error:
+            raise RecipeError(f"{base.place}: base: {error}") from None
         if target in seen:
             cycle = " → ".join(str(_shown(file)) for file in [*seen[seen.index(target) :], target])
             raise RecipeError(f"{base.place}: {cycle} is a cycle of bases")

@@ -4,13 +4,13 @@ Every value keeps the file and the line in which it is written, so that what is 
 that has to be changed.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from camshaft.engine.errors import RecipeError
+from camshaft.engine.recipe.check import suggestion
 from camshaft.engine.recipe.yaml import Document, Key
 
 STAGES = "stages"
@@ -113,8 +113,7 @@ def _require_kind(stage: Node, name: str | None, ids: list[str]) -> None:
     """A stage that the base lacks is a new one and says what it is, or its name is mistaken."""
     if name is None or "kind" in stage.value:
         return
-    close = difflib.get_close_matches(name, ids, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else f" (there are {', '.join(ids)})"
+    hint = suggestion(name, ids, f" (there are {', '.join(ids)})")
     raise RecipeError(f"{stage.place}: the base has no stage {name!r} to change, and a new one states its kind{hint}")
 
 

@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
+
 from camshaft.engine.recipe.settings import Settings
 from camshaft.engine.recipe.yaml import Document, Key
 
@@ -11,11 +15,33 @@ Model = TypeVar("Model", bound=Settings)
 
 
 class RecipePath:
-    """Marks a field that is a path: `root: Annotated[Path, RecipePath()]`."""
+    """Marks a field that is a path: `root: Annotated[Path, RecipePath()]`; one that no machine can have is refused."""
 
     def __init__(self, *words: str) -> None:
         """Take any value for a path but `words`, which mean something else."""
         self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check what the field's own type takes."""
+        return no_info_after_validator_function(_checked, handler(source))
+
+
+def expanded(path: str) -> Path:
+    """`path` with the folder of `~` or `~NAME` in place.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path.partition('/')[0]} is no user's folder on this machine") from None
+
+
+def _checked(value: Any) -> Any:
+    if value is not None:
+        expanded(str(value))
+    return value
 
 
 def moved(settings: Model, document: Document, origin: Path, start: Path) -> Model:
@@ -53,7 +79,7 @@ def _moved(value: Any, key: Key, document: Document, origin: Path, start: Path) 
 
 
 def _seen_from(path: str, folder: Path, start: Path) -> str:
-    expanded = Path(path).expanduser()
-    if folder == start or expanded.is_absolute():
+    whole = expanded(path)
+    if folder == start or whole.is_absolute():
         return path
-    return os.path.relpath(folder / expanded, start)
+    return os.path.relpath(folder / whole, start)

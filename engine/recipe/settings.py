@@ -43,6 +43,11 @@ class Settings(BaseModel):
             )
         return values
 
+    def changed(self, *names: str) -> list[str]:
+        """Those of these fields that are not at their defaults, which say nothing: a recipe written out in full states
+        them too."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
     def part(self, kind: type[Part]) -> Part:
         """The settings of one base class out of these, where a stage is made of several."""
         return kind.model_validate({name: getattr(self, name) for name in kind.model_fields})

@@ -28,6 +28,8 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             raise _TaggedError(problem=event.tag, problem_mark=event.start_mark)
+        if "\0" in (getattr(event, "value", None) or ""):  # no name, path or description can hold it
+            raise yaml.constructor.ConstructorError(None, None, "a value holds the character NUL", event.start_mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
 

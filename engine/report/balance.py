@@ -19,17 +19,15 @@ from torch import Tensor, nn
 
 from camshaft.engine.data import DataSet
 from camshaft.engine.errors import DataError
-from camshaft.engine.models.scales import scaled_size
 from camshaft.engine.objectives.tags import bce_per_image, pooled_scores, without_class
 from camshaft.engine.report.chart_file import save_chart
 from camshaft.engine.report.charts import Chart, Mark, Series, line_chart
-from camshaft.engine.report.figures import Figure, ids_of, photo_of, save_figure, stage_of
+from camshaft.engine.report.figures import Figure, classifier_of, ids_of, image_for, photo_of, save_figure, stage_of
 from camshaft.engine.report.records import Run
-from camshaft.engine.report.rounds import as_photo, classifier_of
+from camshaft.engine.report.rounds import as_photo
 from camshaft.engine.report.sheet import Row, sheet
 from camshaft.engine.report.wording import number
 from camshaft.engine.runtime.files import write_bytes
-from camshaft.engine.stages.inference import load
 
 SHIFTS = tuple(round(step / 10 - 1, 1) for step in range(21))
 """Where the guide is asked: from nothing erased to all that the map leaves open."""
@@ -118,11 +116,11 @@ def balance(run: Run, data: DataSet, stage: str, image_id: str, target: str, spl
     Raises:
         StoreError: there is no such stage, or it is of another kind.
         DataError: the split has no such image, or the image not this class.
-        WeightsError: a network's file is damaged.
+        WeightsError: a network's file is damaged, or it was made for other classes than the data's.
     """
     record = stage_of(run, stage, lambda one: one.record.kind == "erase").record
     guide_id = record.settings["guide"] or stage
-    network, guide = (classifier_of(run, name) for name in (stage, guide_id))
+    network, guide = (classifier_of(run, data, name) for name in (stage, guide_id))
     (image_id,) = ids_of(run, data, [image_id], split)
     tags = data.tags(split)[data.ids(split).index(image_id)]
     present = [data.classes[index] for index in np.flatnonzero(tags)]
@@ -132,9 +130,7 @@ def balance(run: Run, data: DataSet, stage: str, image_id: str, target: str, spl
         )
     index = data.classes.index(target)
     aligned = bool(record.settings["align_corners"])
-    image = load(data, [image_id], network.normalization, torch.device("cpu"))
-    size = scaled_size((image.shape[2], image.shape[3]), 1.0, network.stride if aligned else None)
-    image = F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+    image = image_for(network, data, image_id, network.stride if aligned else None)
     full = unrectified(network, image, index, aligned)
     readings = read(guide, image, full, torch.from_numpy(tags).float(), index, SHIFTS)
     photo = photo_of(data, image_id).pixels

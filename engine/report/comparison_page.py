@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 import camshaft
 from camshaft.engine.report.comparison import SweepRuns, as_csv, as_json, columns, differences, setting_in_words
 from camshaft.engine.report.records import Stage
 from camshaft.engine.report.tables import FINGERPRINT_DIGITS
+from camshaft.engine.report.templates import own, rendered
 from camshaft.engine.runtime.files import write_bytes, write_json
 from camshaft.engine.runtime.progress import duration
 
-HERE = Path(__file__).parent
 PAGE = "index.html"
 
 
@@ -66,10 +63,8 @@ def stage_lines(sweep: SweepRuns) -> tuple[SharedStage, ...]:
 
 
 def _page(sweep: SweepRuns) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("comparison.html.j2").render(
+    return rendered(
+        "comparison.html.j2",
         sweep=sweep.record,
         facts=_facts(sweep),
         columns=columns(sweep),
@@ -78,8 +73,7 @@ def _page(sweep: SweepRuns) -> str:
         described=[variant for variant in sweep.record.variants if variant.description],
         stages=stage_lines(sweep),
         version=camshaft.__version__,
-        # The project's own file: what users name goes through the template's escaping.
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        style=own("report.css"),
     )
 
 

@@ -1,6 +1,5 @@
 """Figures of the papers, made from what a run left: no stage is run, and ground truth is shown only where asked for."""
 
-import difflib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from torch import Tensor
 
 from camshaft.engine.data import DataSet
 from camshaft.engine.errors import DataError, StoreError
-from camshaft.engine.models import load_network
+from camshaft.engine.models import Classifier, load_network
 from camshaft.engine.models.network_file import Network
 from camshaft.engine.models.scales import scaled_size
 from camshaft.engine.models.suppression import Layered
+from camshaft.engine.recipe.check import suggestion
 from camshaft.engine.report.colours import label_colours
 from camshaft.engine.report.features import coloured, has_suppression, layer_means, unsuppressed
 from camshaft.engine.report.gallery import chosen
@@ -28,6 +28,7 @@ from camshaft.engine.report.sources import Drawn, Photo, draw_labels, open_sourc
 from camshaft.engine.runtime.files import write_bytes
 from camshaft.engine.stages.inference import load
 from camshaft.engine.stages.networks import FILE as NETWORK_FILE
+from camshaft.engine.stages.networks import check_classes
 from camshaft.engine.stages.stage import Product
 
 IMAGES = 3
@@ -102,13 +103,11 @@ def features_figure(
     Raises:
         StoreError: a stage is not there or has no network; or a network lacks one of the layers.
         DataError: the split has no such image.
+        WeightsError: a network's file is damaged.
     """
     opened: dict[str, Network] = {}
     for name in networks:
-        network = load_network(
-            stage_of(run, name, lambda one: (one.folder / NETWORK_FILE).is_file()).folder / NETWORK_FILE
-        )
-        opened[name] = network
+        opened[name] = network = network_of(run, name)
         if with_unsuppressed:
             if not has_suppression(network):
                 raise StoreError(f"{run.folder}: the network of {name!r} has no suppression to switch off")
@@ -119,7 +118,7 @@ def features_figure(
     for image_id in ids:
         photo = photo_of(data, image_id)
         for name, network in opened.items():
-            means = _means(network, data, image_id)
+            means = layer_means(network, image_for(network, data, image_id, network.stride))
             cells = [coloured(means[layer], photo.size) for layer in wanted]
             rows.append(SheetRow(f"{image_id}: {name}", (photo.pixels, *cells)))
     words = f"mean feature maps of {', '.join(opened)} at {', '.join(wanted)}; {split}: {', '.join(ids)}"
@@ -192,10 +191,42 @@ def stage_of(run: Run, name: str, fits: Callable[[Stage], bool]) -> Stage:
     if stage is None or not fits(stage):
         known = [one.id for one in run.stages if fits(one)]
         what = "the run has no stage" if stage is None else "this figure can't be made of"
-        close = difflib.get_close_matches(name, known, 1) if stage is None else []
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(name, known) if stage is None else ""
         raise StoreError(f"{run.folder}: {what} {name!r}{hint} (there are {', '.join(known) or 'none that fit'})")
     return stage
+
+
+def network_of(run: Run, name: str) -> Network:
+    """The network that a stage made, on the CPU, in inference mode.
+
+    Raises:
+        StoreError: there is no such stage, or it made none.
+        WeightsError: its file is damaged.
+    """
+    stage = stage_of(run, name, lambda one: (one.folder / NETWORK_FILE).is_file())
+    # The run's own file, as in `open_network`: its recipe names the import path of a backbone too.
+    return load_network(stage.folder / NETWORK_FILE, imports=True)
+
+
+def classifier_of(run: Run, data: DataSet, name: str) -> Classifier:
+    """The classifier that a stage made, as `network_of` has it.
+
+    Raises:
+        StoreError: also if the stage made something else.
+        WeightsError: also if it was made for other classes than the data's.
+    """
+    network = network_of(run, name)
+    if not isinstance(network, Classifier):
+        raise StoreError(f"{run.folder}: {name!r} made a {type(network).__name__}, and a classifier is needed")
+    check_classes(run.folder, network, data.classes)
+    return network
+
+
+def image_for(network: Network, data: DataSet, image_id: str, stride: int | None) -> Tensor:
+    """An image as `network` sees it at scale 1, normalised (1, 3, H, W); `stride` as `scaled_size` has it."""
+    image = load(data, [image_id], network.normalization, torch.device("cpu"))
+    size = scaled_size((image.shape[2], image.shape[3]), 1.0, stride)
+    return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def ids_of(run: Run, data: DataSet, images: Sequence[str] | None, split: str) -> list[str]:
@@ -209,8 +240,7 @@ def ids_of(run: Run, data: DataSet, images: Sequence[str] | None, split: str) ->
     known = data.ids(split)
     for image_id in images:
         if image_id not in known:
-            close = difflib.get_close_matches(image_id, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f" (such as {', '.join(known[:3])})"
+            hint = suggestion(image_id, known, f" (such as {', '.join(known[:3])})")
             raise DataError(f"{data.name}: {split} has no image {image_id!r}{hint}")
     return list(images)
 
@@ -230,11 +260,3 @@ def _layers(run: Run, networks: dict[str, Network], layers: Sequence[str] | None
         if lacking := [layer for layer in wanted if layer not in known]:
             raise StoreError(f"{run.folder}: {name!r} has no layer {lacking[0]!r}; it has {', '.join(known) or 'none'}")
     return wanted
-
-
-def _means(network: Network, data: DataSet, image_id: str) -> dict[str, NDArray[np.float32]]:
-    """`layer_means` of an image at its own size, as far as the network's stride allows."""
-    batch = load(data, [image_id], network.normalization, torch.device("cpu"))
-    size = scaled_size((batch.shape[2], batch.shape[3]), 1.0, network.stride)
-    scaled = F.interpolate(batch, size=size, mode="bicubic", align_corners=False, antialias=True)
-    return layer_means(network, scaled)

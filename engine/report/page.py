@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 import camshaft
 from camshaft.engine.data import DataSet
 from camshaft.engine.report import curves, gallery, tables
 from camshaft.engine.report.records import Run, read_run
+from camshaft.engine.report.templates import own, rendered
 from camshaft.engine.runtime.files import TEMPORARY_PREFIX, replacing_folder
 
 REPORT = "report"
 PAGE = "index.html"
 EARLIER = f"{TEMPORARY_PREFIX}{REPORT}-earlier-"
 """Beginning of the name that an earlier report has while the next one takes its place."""
-HERE = Path(__file__).parent
 
 
 def write_report(run_folder: Path, data: DataSet, gallery_images: int = 12) -> Path:
@@ -72,14 +70,7 @@ def _tidy(run_folder: Path) -> None:
 
 
 def _page(run: Run, galleries: tuple[gallery.Gallery, ...]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (HERE / "report.js").read_text(encoding="utf-8")
+    script = own("report.js")
     values: dict[str, Any] = {
         "run": run.record,
         "facts": tables.facts(run),
@@ -93,9 +84,8 @@ def _page(run: Run, galleries: tuple[gallery.Gallery, ...]) -> str:
         "environments": tables.environments(run),
         "recipe": yaml.safe_dump(dict(run.record.recipe), sort_keys=False, allow_unicode=True, width=100),
         "version": camshaft.__version__,
-        # The project's own files: what users name goes through the template's escaping.
-        "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
+        "style": own("report.css"),
+        "script": script,
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return environment.get_template("report.html.j2").render(values)
+    return rendered("report.html.j2", **values)

@@ -10,16 +10,15 @@ from torch import Tensor
 
 from camshaft.engine.data import DataSet, Normalization
 from camshaft.engine.errors import StoreError
-from camshaft.engine.models import Classifier, load_network
+from camshaft.engine.models import Classifier
 from camshaft.engine.report.colours import label_colours
-from camshaft.engine.report.figures import Figure, ids_of, photo_of, stage_of
+from camshaft.engine.report.figures import Figure, classifier_of, ids_of, photo_of, stage_of
 from camshaft.engine.report.overlay import heat_overlay
 from camshaft.engine.report.records import Run
 from camshaft.engine.report.sheet import Row, sheet
 from camshaft.engine.stages.erase_and_infer import EraseAndInfer
 from camshaft.engine.stages.inference import load
 from camshaft.engine.stages.map_stores import grid_sizes
-from camshaft.engine.stages.networks import FILE as NETWORK_FILE
 
 KIND = "erase_and_infer"
 
@@ -40,11 +39,11 @@ def rounds_figure(run: Run, data: DataSet, stage: str, images: Sequence[str] | N
     Raises:
         StoreError: there is no such stage, or it is of another kind.
         DataError: the split has no such image.
-        WeightsError: the classifier's file is damaged.
+        WeightsError: the classifier's file is damaged, or it was made for other classes than the data's.
     """
     record = stage_of(run, stage, lambda one: one.record.kind == KIND).record
     settings = EraseAndInfer.model_validate(record.settings)
-    network = classifier_of(run, settings.network)
+    network = classifier_of(run, data, settings.network)
     tags_of = dict(zip(data.ids(split), data.tags(split), strict=True))
     ids = ids_of(run, data, images, split)
     rows = []
@@ -58,19 +57,6 @@ def rounds_figure(run: Run, data: DataSet, stage: str, images: Sequence[str] | N
         f"{settings.threshold:g}; {split}: {', '.join(ids)}; no ground truth is shown"
     )
     return Figure(sheet(["image", "maps 0", *later, "all rounds"], rows), words)
-
-
-def classifier_of(run: Run, name: str) -> Classifier:
-    """The classifier that a stage made, on the CPU, in inference mode.
-
-    Raises:
-        StoreError: there is no such stage, or it made something else.
-        WeightsError: its file is damaged.
-    """
-    network = load_network(stage_of(run, name, lambda one: (one.folder / NETWORK_FILE).is_file()).folder / NETWORK_FILE)
-    if not isinstance(network, Classifier):
-        raise StoreError(f"{run.folder}: {name!r} made a {type(network).__name__}, and a classifier is needed")
-    return network
 
 
 def _rows(

@@ -1,5 +1,6 @@
 """A figure as one picture: a grid of cells with a heading over each column and a name below each row's first cell."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,8 +65,12 @@ def sheet(columns: Sequence[str], rows: Sequence[Row]) -> Image.Image:
 
 
 def fitting(text: str, font: Font) -> str:
-    """`text`, shortened in its middle until it is no wider than a cell; ? where the font has no letter."""
-    text = short = text.encode("ascii", "replace").decode()
+    """`text`, shortened in its middle until it is no wider than a cell; ? where the font has no letter.
+
+    Pillow's own font has no accents: a letter with one loses it.
+    """
+    bare = "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    text = short = bare.encode("ascii", "replace").decode()
     kept = len(text)
     while font.getlength(short) > CELL_WIDTH and kept > 1:
         kept -= 1

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camshaft.engine.errors import DiskFullError
+from camshaft.engine.errors import CamshaftError, DiskFullError
 
 TEMPORARY_PREFIX = ".part-"
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT
+)  # fmt: skip
 
 
 @contextmanager
@@ -31,15 +34,32 @@ def disk_full_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _refusal_named(path: Path, temporary: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into one line; other errors are none of its business."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REFUSALS and error.filename is not None:
+            refused = Path(error.filename)
+            if refused in (temporary, path, *path.parents):
+                where = "" if refused in (temporary, path) else f"{refused}: "
+                raise CamshaftError(f"{path}: can't be written: {where}{error.strerror}") from error
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success it is flushed and renamed to `path`, else removed.
 
     Raises:
         DiskFullError: no space was left; `path` is as it was before.
+        CamshaftError: there can be no such file, or it may not be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.name:
+        raise CamshaftError(f"{path}: is a folder; a file is needed")
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
-    with disk_full_named(path):
+    with disk_full_named(path), _refusal_named(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             with temporary.open("rb") as file:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,15 @@ def test_another_size_than_the_annotations_say(root: Path, photo: Callable[..., 
         opened(root).mask(train_id(9))
 
 
+def test_one_id_in_two_splits_is_refused(root: Path) -> None:
+    value = instances("val2014", [42], [])
+    value["images"][0]["file_name"] = f"{train_id(30)}.jpg"
+    write(root, "val2014", value)
+    shutil.copy(root / "train2014" / f"{train_id(30)}.jpg", root / "val2014" / f"{train_id(30)}.jpg")
+    with pytest.raises(DataError, match=rf"train2014/{train_id(30)}\.jpg and .*val2014/.* have the same id"):
+        opened(root)
+
+
 def test_missing_parts(root: Path) -> None:
     (root / "train2014" / f"{train_id(30)}.jpg").unlink()
     with pytest.raises(DataError, match=rf"instances_train2014\.json: .*train2014 holds no image of '{train_id(30)}'$"):
@@ -314,6 +324,17 @@ def test_a_file_name_that_leaves_its_folder_is_refused(root: Path, name: str) ->
         (lambda v: v.pop("categories"), "holds no categories; an instances file of COCO is expected"),
         (lambda v: v.update(images={}), r"not valid JSON at byte \d+: an array is expected"),
         (lambda v: v.update(images=[1]), r"at byte \d+: an object is expected"),
+        (
+            lambda v: v["images"][0].update(id=1 << 70),
+            r"images\[0\], at byte \d+: an id is a whole number of",
+        ),
+        (lambda v: v["annotations"][0].update(id=1 << 70), r"annotations\[0\], at byte \d+: an id is a whole number"),
+        (lambda v: v["annotations"][0].update(image_id=42.5), r"annotations\[0\], at byte \d+: an id is .*, not 42\.5"),
+        (lambda v: v["categories"][1].update(id=True), r"categories\[1\], at byte \d+: an id is .*, not True"),
+        (
+            lambda v: v["categories"][1].update(name="a\x7f"),
+            r"categories\[1\], at byte \d+: 'a.x7f' is no category's",
+        ),
         (lambda v: v["categories"][0].update(name="cat"), "has other categories than .*instances_train2014"),
     ],
 )
@@ -324,6 +345,17 @@ def test_entries_that_are_wrong_are_named(root: Path, spoil: Callable[[Any], Any
     with pytest.raises(DataError, match=rf"instances_val2014\.json: {message}") as error:
         opened(root)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_no_file_or_holds_an_endless_number_is_one_line(root: Path) -> None:
+    path = root / "annotations" / "instances_val2014.json"
+    path.write_bytes(b'{"images": [{"id": ' + b"1" * 5000 + b"}]}")
+    with pytest.raises(DataError, match=r"instances_val2014\.json: not valid JSON at byte 12: a number has too many"):
+        opened(root)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"instances_val2014\.json: can't be read: Is a directory"):
+        opened(root)
 
 
 def test_a_file_that_is_cut_off_anywhere_is_one_clear_line(root: Path) -> None:

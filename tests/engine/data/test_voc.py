@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camshaft.engine.data import open_data
+from camshaft.engine.data import filesets, open_data
 from camshaft.engine.data.dataset import DataSet
 from camshaft.engine.data.voc import VOC_CLASSES, VocSettings
 from camshaft.engine.errors import DataError, ImageError
@@ -186,6 +186,20 @@ def test_fingerprint_follows_ids_tags_and_files(voc_root: Path) -> None:
     (voc_root / "ImageSets" / "Segmentation" / "train.txt").write_text("a\nb\n")
     fourth = opened(voc_root).fingerprint("train")
     assert len({first, second, third, fourth}) == 4
+
+
+def test_a_data_set_s_files_are_looked_at_once_for_its_fingerprint(
+    voc_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path | None] = []
+    state_of = filesets.state_of
+    monkeypatch.setattr(filesets, "state_of", lambda path: (seen.append(path), state_of(path))[1])
+    data = opened(voc_root)
+    first = data.fingerprint("train"), data.fingerprint("train", masks=True)
+    count = len(seen)
+    assert count == 3 * len(data.ids("train"))
+    assert (data.fingerprint("train"), data.fingerprint("train", masks=True)) == first
+    assert len(seen) == count
 
 
 def test_fingerprint_follows_masks_and_saliency_where_they_are_used(

@@ -182,6 +182,24 @@ def test_a_guide_of_other_classes_stops_the_run_in_one_line(done: Run, tmp_path:
     assert "\n" not in str(raised.value)
 
 
+def test_figures_are_not_drawn_with_a_network_of_other_classes(done: Run, tmp_path: Path) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    (folder,) = (tmp_path / "run/stages").glob("ordinary-*")
+    network = load_network(folder / "network.safetensors")
+    network.classes = ("tiger", *network.classes[1:])
+    save_network(folder / "network.safetensors", network)
+    changed, data = read_run(tmp_path / "run"), data_of_run(done.folder)
+    row = int(np.flatnonzero(data.tags("val").any(1))[0])
+    image_id, target = data.ids("val")[row], data.classes[int(np.flatnonzero(data.tags("val")[row])[0])]
+    for draw in (
+        lambda: balance(changed, data, "cgnet", image_id, target, "val"),
+        lambda: rounds_figure(changed, data, "again", [image_id], "val"),
+    ):
+        with pytest.raises(WeightsError, match=r"was made for the classes tiger, .*, but the data has ") as raised:
+            draw()
+        assert "\n" not in str(raised.value)
+
+
 def test_data_without_any_tag_has_nothing_to_erase(tmp_path: Path) -> None:
     (tmp_path / "data/images").mkdir(parents=True)
     Image.new("RGB", (80, 64), (90, 120, 30)).save(tmp_path / "data/images/a.png")

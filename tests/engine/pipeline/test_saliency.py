@@ -47,7 +47,8 @@ def loaded(photos: Path, write_recipe: Write) -> LoadedRecipe:
 
 
 def prepared(loaded: LoadedRecipe, folder: Path) -> str:
-    return prepare(loaded, folder, Ranks(), Console(enabled=False)).fingerprint
+    data = open_data(loaded.recipe.data, loaded.base)
+    return prepare(loaded, data, folder, Ranks(), Console(enabled=False)).fingerprint
 
 
 def test_saliency_maps_are_looked_at_and_part_of_what_labels_depend_on(

@@ -58,6 +58,7 @@ def test_lines_of_keys() -> None:
         ("a: b: c\n", "r.yaml:1: not valid YAML"),
         ("a: 1\n---\nb: 2\n", "r.yaml:2: not valid YAML"),
         ("a: \x00\n", "r.yaml: not valid YAML"),
+        ('a: 1\nb: ["x\\0y"]\n', "r.yaml:2: not valid YAML: a value holds the character NUL"),
         ("", "r.yaml: is empty"),
         ("a: &x [*x]\n", "an alias stands within its own anchor"),
         (

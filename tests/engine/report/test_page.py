@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from camshaft.engine.errors import DiskFullError, StoreError
-from camshaft.engine.report import gallery, page, write_report
+from camshaft.engine.report import gallery, templates, write_report
 
 
 @pytest.fixture(scope="module")
@@ -299,4 +299,4 @@ def test_a_folder_without_a_run(tmp_path, scenes):
 
 
 def test_the_script_cannot_end_its_element():
-    assert "</" not in (page.HERE / "report.js").read_text()
+    assert "</" not in (templates.HERE / "report.js").read_text()

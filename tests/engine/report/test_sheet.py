@@ -53,6 +53,10 @@ def test_letters_that_the_font_lacks_are_question_marks():
     assert all(bytes(font.getmask(chr(code))) != missing for code in range(33, 127))
 
 
+def test_letters_with_accents_lose_them():
+    assert fitting("Kühe, élan, Łódź", ImageFont.load_default(FONT_SIZE)) == "Kuhe, elan, ?odz"
+
+
 @given(st.text("aWi δ", max_size=90))
 def test_headings_are_never_wider_than_their_cell(text):
     short = fitting(text, ImageFont.load_default(FONT_SIZE))
