@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from camshaft.engine.data import VOID
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.objectives.objective import Figures, Forward, Moment, Objective
 from camshaft.engine.recipe.settings import Settings
 from camshaft.kernels.walk.stencil import half_disc, margin_of
 from camshaft.kernels.walk.tensors import affinities
 
-IGNORE = 255
 TERMS = ("background", "foreground", "negative")
 """The kinds of pairs, as `pair_kinds` numbers them from 1."""
 
@@ -127,11 +127,11 @@ def pair_kinds(labels: Tensor, radius: int, border: str) -> Tensor:
     reach, margin = radius - 1, margin_of(border, radius)
     height, width = labels.shape[1:]
     offsets = torch.from_numpy(half_disc(radius).copy()).to(labels.device)
-    around = pad(labels, (reach, reach, 0, reach), value=IGNORE).unfold(1, radius, 1).unfold(2, 2 * reach + 1, 1)
+    around = pad(labels, (reach, reach, 0, reach), value=VOID).unfold(1, radius, 1).unfold(2, 2 * reach + 1, 1)
     there = around[..., offsets[:, 0], offsets[:, 1] + reach]
     here = labels[..., None]
     inside = torch.zeros(1, height, width, 1, dtype=torch.bool, device=labels.device)
     inside[:, : max(0, height - margin), margin : max(margin, width - margin)] = True
-    sure = inside & (here != IGNORE) & (there != IGNORE)
+    sure = inside & (here != VOID) & (there != VOID)
     kinds = torch.where(here == there, torch.where(here == 0, 1, 2), 3) * sure
     return kinds.to(torch.uint8).movedim(-1, 1)

@@ -11,12 +11,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, pad
 
+from camshaft.engine.data import VOID
 from camshaft.engine.data.batch import Batch
 from camshaft.engine.models.scales import scaled_size
 from camshaft.engine.objectives.objective import Figures, Forward, Moment, Objective
 from camshaft.engine.recipe.settings import Settings, added_field
-
-IGNORE = 255
 
 
 class SegmentationSettings(Settings):
@@ -64,17 +63,17 @@ class SegmentationObjective(Objective):
         del moment
         outputs = self._outputs(forward, batch.image)
         labels = self._labels(batch)
-        pixels = (labels != IGNORE).sum().clamp(min=1)
+        pixels = (labels != VOID).sum().clamp(min=1)
         loss = outputs[-1].new_zeros(())
         own = outputs[-1].new_zeros(())
         for logits in outputs:
             compared, truth = self._compared(logits, batch)
             share = labels[0].numel() / truth[0].numel()
-            loss = loss + share * cross_entropy(compared, truth, ignore_index=IGNORE, reduction="sum") / pixels
+            loss = loss + share * cross_entropy(compared, truth, ignore_index=VOID, reduction="sum") / pixels
             if self._settings.self_training:
                 own = own + cross_entropy(compared, _own_classes(compared, batch.tags))
         strongest = self._compared(outputs[-1].detach(), batch)[0].argmax(1)
-        right = ((strongest == labels) & (labels != IGNORE)).sum()
+        right = ((strongest == labels) & (labels != VOID)).sum()
         figures = {"pixel_accuracy": right / pixels}
         if self._settings.self_training:
             figures["self_training"] = own.detach()
@@ -82,7 +81,7 @@ class SegmentationObjective(Objective):
 
     def weight(self, batch: Batch) -> float:
         """Pixels with a label."""
-        return float((self._labels(batch) != IGNORE).sum())
+        return float((self._labels(batch) != VOID).sum())
 
     def _outputs(self, forward: Forward, image: Tensor) -> list[Tensor]:
         """Logits at each scale, float32; with several their maximum at scale 1's size comes last."""

@@ -128,9 +128,9 @@ def comparison_table(sweep: SweepRuns) -> Table:
     """The table that ends a sweep on the terminal."""
     found = columns(sweep)
     table = Table(title=Text(f"{sweep.record.name}: mIoU and accuracy in %"), title_justify="left", header_style="bold")
-    table.add_column("variant")
+    table.add_column("variant", overflow="fold")  # a name that is cut could be another's
     for column in found:
-        table.add_column(Text(column.name), justify="right")
+        table.add_column(Text(column.name), justify="right", overflow="fold")
     for position, name in enumerate(sweep.runs):
         cells = [Text(column.words(position), "bold" if column.is_best(position) else "") for column in found]
         table.add_row(Text(name), *cells)

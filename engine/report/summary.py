@@ -35,7 +35,7 @@ def summary_table(run_folder: Path) -> Table:
     columns.append(("images", lambda result: f"{result.row.images:,}"))
 
     table = Table(title=Text(f"{run.record.name}: mIoU in %"), title_justify="left", header_style="bold")
-    table.add_column("result")
+    table.add_column("result", overflow="fold")
     table.add_column("split")
     for heading, _ in columns:
         table.add_column(heading, justify="right")

@@ -101,6 +101,14 @@ def test_terminal_csv_and_json_say_the_same(sweep):
     assert values["variants"][0]["settings"]["stages.drs.suppression.delta"] == 0.9
 
 
+def test_a_narrow_terminal_cuts_no_name(sweep):
+    console = Console(file=io.StringIO(), width=30, color_system=None)
+    console.print(comparison_table(read_sweep(sweep)))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 30
+    assert "…" not in console.file.getvalue()
+
+
 def test_the_page_lists_shared_stages_once_and_escapes(sweep, parsed):
     file = write_comparison(read_sweep(sweep))
     page = parsed(file)
