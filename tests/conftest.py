@@ -2,9 +2,10 @@
 
 import copy
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,35 @@ def camshaft(tmp_path: Path) -> Camshaft:
         )
 
     return start
+
+
+StartRanks = Callable[..., list[subprocess.Popen[str]]]
+
+
+@pytest.fixture(scope="module")
+def start_ranks() -> Iterator[StartRanks]:
+    """Start a Python file on two ranks, each with one thread; who is left in the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(worker: Path, *arguments: str | Path) -> list[subprocess.Popen[str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        for rank in ("0", "1"):
+            process = subprocess.Popen(
+                [sys.executable, str(worker), *map(str, arguments)],
+                env={**os.environ, **launched, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            started.append(process)
+        return started[-2:]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

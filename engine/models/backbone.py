@@ -23,7 +23,8 @@ class BackboneBase(Settings):
     weights: Annotated[str | None, RecipePath("imagenet")] = None
     """A file of pretrained weights (.pth, .pt or .safetensors; relative to the recipe), or null for none."""
     batch_norm: Literal["frozen", "train"] = "frozen"
-    """frozen: statistics, scale and shift stay as loaded, also while training; train: all three learn."""
+    """frozen: statistics, scale and shift stay as loaded, also while training; train: all three learn, the statistics
+    from the images that all ranks compute at the same time."""
     freeze: tuple[str, ...] = Field(default=(), examples=[["stem", "stage1"]])
     """Layers (by the backbone's own names for them) whose parameters do not learn."""
 
@@ -41,6 +42,8 @@ class Backbone(nn.Module, ABC):
     channels: int
     stride: int
     normalization: Normalization
+    recomputable: bool = True
+    """Whether it runs by blocks, which can be computed again in the backward pass (`recompute.run_block`)."""
     suppression: SuppressionSettings | None = None
     """What `plug` was called with."""
     suppressed: tuple[str, ...] = ()

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from camshaft.engine.data.batch import Normalization
 from camshaft.engine.models.backbone import Backbone, BackboneBase
 from camshaft.engine.models.convolution import Convolution, normalized
+from camshaft.engine.models.recompute import run_block
 from camshaft.engine.recipe.paths import RecipePath
 
 BATCH_NORM_EPS = 1e-3
-BATCH_NORM_MOMENTUM = 0.01
+BATCH_NORM_MOMENTUM = 0.1
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
@@ -121,7 +122,7 @@ class EfficientNetLite0(Backbone):
         """(B, 3, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
         x: Tensor = self.stem_act(normalized(image, self._conv_stem, self._bn0))
         for block in self._blocks:
-            x = block(x)
+            x = run_block(x, block)
         if self.settings.head:
             x = self.head_act(normalized(x, self._conv_head, self._bn1))
         return x

@@ -64,6 +64,7 @@ class ImportedBackbone(Backbone):
     """
 
     settings: ImportedBackboneSettings
+    recomputable = False
 
     def __init__(self, settings: ImportedBackboneSettings, base: Path) -> None:
         """Build the network with its first weights, on the CPU; `base` is the recipe's folder.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from camshaft.engine.models.backbone import IMAGENET, Backbone, BackboneBase
 from camshaft.engine.models.convolution import Convolution, normalized
+from camshaft.engine.models.recompute import Blocks
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)
@@ -113,7 +114,7 @@ class ResNet(Backbone):
         return ("layer2", "layer3", "layer4")
 
 
-def _stages(settings: ResNet50Settings | ResNet101Settings) -> list[nn.Sequential]:
+def _stages(settings: ResNet50Settings | ResNet101Settings) -> list[Blocks]:
     """The four stages. A stride beyond the output stride becomes a dilation of the 3×3 filters after it (à trous).
 
     A 3×3 that had the stride itself keeps its dilation: its input is as it was. The dilated network then computes the
@@ -143,5 +144,5 @@ def _stages(settings: ResNet50Settings | ResNet101Settings) -> list[nn.Sequentia
                 )
             )
             inputs = width * EXPANSION
-        stages.append(nn.Sequential(*stage))
+        stages.append(Blocks(*stage))
     return stages

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from camshaft.engine.models.backbone import IMAGENET, Backbone, BackboneBase
 from camshaft.engine.models.convolution import Convolution, normalized
+from camshaft.engine.models.recompute import run_block
 
 STEM_CHANNELS = 64
 CHANNELS = 4096
@@ -140,7 +141,7 @@ class ResNet38(Backbone):
         x: Tensor = self.conv1a(image)
         for level in (*(shape.name for shape in LEVELS), *BOTTLENECKS):
             for name in self._layers[level]:
-                x = self.get_submodule(name)(x)
+                x = run_block(x, self.get_submodule(name))
         features: Tensor = self.relu7(self.bn7(x))
         return features
 

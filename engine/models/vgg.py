@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from camshaft.engine.models.backbone import IMAGENET, Backbone, BackboneBase
 from camshaft.engine.models.convolution import Convolution
 from camshaft.engine.models.parameters import mark_new
+from camshaft.engine.models.recompute import run_block
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 EXTRA_CHANNELS = 512
 EXTRA_CONVOLUTIONS = 3
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 class VGG16Settings(BackboneBase):
@@ -30,6 +32,20 @@ class VGG16Settings(BackboneBase):
     form: Literal["drs", "largefov"] = "drs"
     """drs: poolings 2×2 (the fourth 3×3 where its stride is 1), then three new 3×3 convolutions of 512 channels, the
     sixth layer; largefov: DeepLab's, all poolings 3×3, the fifth and an average pooling with stride 1, no new layer."""
+
+
+class _Features(nn.Sequential):
+    """Convolutions, activations and poolings, all named by their index; up to each pooling they are one block."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Sequential's name
+        """(B, 3, H, W) to the last block's (B, K, h, w)."""
+        block: list[nn.Module] = []
+        for module in self:
+            if block and isinstance(block[-1], POOLINGS) and not isinstance(module, POOLINGS):
+                input = run_block(input, *block)  # noqa: A001
+                block = []
+            block.append(module)
+        return run_block(input, *block)
 
 
 class VGG16(Backbone):
@@ -56,7 +72,7 @@ class VGG16(Backbone):
         """(B, 3, H, W) to (B, 512, ceil(H / stride), ceil(W / stride))."""
         x: Tensor = self.features(image)
         if self.settings.form == "drs":
-            x = self.extra(x)
+            x = run_block(x, self.extra)
         return x
 
     def layers(self) -> Mapping[str, tuple[str, ...]]:
@@ -79,10 +95,14 @@ class VGG16(Backbone):
                 inputs = width
             self._layers[f"layer{number}"] = tuple(f"features.{index}" for index in range(start, len(modules)))
             modules += self._poolings(number)
-        return nn.Sequential(*modules)
+        return _Features(*modules)
 
     def _poolings(self, number: int) -> list[nn.Module]:
-        """What follows block `number`. Sizes are rounded up, so that h is ceil(H / stride) for every H."""
+        """What follows block `number`.
+
+        Sizes are rounded up, so that h is ceil(H / stride) for every H. DRS's code rounds them down, which gives other
+        features than these for sides such as the paper's 321, and the same for whole strides.
+        """
         large = self.settings.form == "largefov"
         if number == 5:
             return [nn.MaxPool2d(3, stride=1, padding=1), nn.AvgPool2d(3, stride=1, padding=1)] if large else []

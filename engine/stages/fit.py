@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from camshaft.engine.data import Augmentation, ColourJitter, Resize
 from camshaft.engine.data.dali import LoaderName, choose_loader
 from camshaft.engine.data.loader import Targets
-from camshaft.engine.errors import TrainingError
+from camshaft.engine.errors import RecipeError, TrainingError
 from camshaft.engine.models import (
     AffinityNet,
     BackboneSettings,
@@ -95,7 +95,11 @@ class TrainingStage(Stage, TrainingSettings):
         deepspeed_config(self, ranks.world_size, base)
         self.external_files(base)
         with torch.device("meta"):
-            self.build(classes, base, pretrained=False)
+            backbone = self.build(classes, base, pretrained=False).backbone
+        learns = any(parameter.requires_grad for parameter in backbone.parameters())
+        if self.checkpoint_activations and not (backbone.recomputable and learns):
+            why = "none of the backbone learns" if backbone.recomputable else "an imported network's blocks are unknown"
+            raise RecipeError(f"checkpoint_activations: has no effect: {why}")
 
     def made_splits(self) -> None:
         """A network is made, nothing per image."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from camshaft.engine.data.batch import Batch
+from camshaft.engine.models.recompute import recomputing
 from camshaft.engine.objectives.objective import Figures, Moment, Objective
 from camshaft.engine.runtime.precision import Arithmetic, autocast
 from camshaft.engine.runtime.ranks import Ranks
@@ -27,17 +28,26 @@ class ObjectiveModule(nn.Module):
     fixed guide, is neither trained nor saved.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective, arithmetic: Arithmetic, device: torch.device) -> None:
-        """Compute the objective of `network` in `arithmetic`."""
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        arithmetic: Arithmetic,
+        device: torch.device,
+        *,
+        recomputes: bool = False,
+    ) -> None:
+        """Compute the objective of `network` in `arithmetic`; `recomputes`: blocks again in the backward pass."""
         super().__init__()
         self.network = network
         self._objective = objective
         self._arithmetic = arithmetic
         self._device = device
+        self._recomputes = recomputes
 
     def forward(self, batch: Batch, moment: Moment) -> tuple[Tensor, Figures]:
         """The loss or its terms, float32, and the figures."""
-        with autocast(self._arithmetic, self._device):
+        with autocast(self._arithmetic, self._device), recomputing(enabled=self._recomputes):
             loss, figures = self._objective(self.network, batch, moment)
         return loss.float(), figures
 
@@ -85,6 +95,7 @@ def start_engine(
     # killed while it imported DeepSpeed. Here its loss is seen at once.
     ranks.barrier()
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+    ranks.limit_waiting()
     # Nothing to average between one rank and itself; it would copy all gradients twice.
     engine.enable_backward_allreduce = ranks.world_size > 1 or settings.zero_stage > 0
     return engine

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,50 +21,16 @@ from camshaft.engine.runtime.precision import Arithmetic
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.seeds import seed_torch
 from camshaft.engine.runtime.stop import StopFlag
+from camshaft.engine.training.batch_norm import keep_statistics_apart, share_statistics
 from camshaft.engine.training.checkpoints import CheckpointFolder
 from camshaft.engine.training.deepspeed_engine import ObjectiveModule, start_engine, without_torch_deprecations
 from camshaft.engine.training.exchange import Exchange, Exchanged
 from camshaft.engine.training.gradients import LossScale, build_stepper
 from camshaft.engine.training.optimizer import build_optimizer, set_learning_rate
 from camshaft.engine.training.place import Place
+from camshaft.engine.training.result import ShowProgress, TrainingResult
 from camshaft.engine.training.schedule import learning_rate
 from camshaft.engine.training.settings import TrainingSettings
-
-
-class Advancing(Protocol):
-    """Something that shows progress."""
-
-    def start_at(self, done: int) -> None:
-        """So many steps were done before, by a run that this one goes on with."""
-
-    def advance(self, count: int = 1, note: str | None = None) -> None:
-        """`count` more steps are done."""
-
-
-ShowProgress = Callable[[int], AbstractContextManager[Advancing]]
-"""From the total number of steps, a context in which progress is shown."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training did; the final weights are in the network."""
-
-    steps: int
-    """Optimiser steps of the whole training, skipped ones among them."""
-    skipped_steps: int
-    """Steps that an fp16 overflow skipped."""
-    resumed_at: int
-    """Step at which this run went on; 0 where it began."""
-    figures: Mapping[str, float]
-    """Means of the loss and the objective's figures over the last whole epoch, or all steps if there was none."""
-    seconds: float
-    """Spent in the loop, by this run and those before it."""
-    images_per_second: float
-    """Over the whole training."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        return asdict(self)
 
 
 def train(
@@ -170,8 +136,11 @@ class _Training:
         optimizer = build_optimizer(settings.optimizer, groups, self.device)
         if settings.compile is not None:
             network.compile(backend=settings.compile)
+        if ranks.world_size > 1:
+            share_statistics(network, self.device)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        module = ObjectiveModule(network, objective, self.arithmetic, self.device)
+        recomputes = settings.checkpoint_activations
+        module = ObjectiveModule(network, objective, self.arithmetic, self.device, recomputes=recomputes)
         self.engine = start_engine(module, optimizer, settings, ranks, base)
         if settings.zero_stage == 0:
             # Else the parameters are parts of ZeRO's flat buffers, which have no such format.
@@ -216,6 +185,7 @@ class _Training:
     def close(self, network: nn.Module) -> None:
         """Take DeepSpeed off the network again: its parameters own their memory, with no hooks on them."""
         self.engine.destroy()
+        keep_statistics_apart(network)
         for parameter in network.parameters():
             parameter.grad = None
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

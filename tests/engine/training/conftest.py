@@ -91,6 +91,19 @@ class TinyNetwork(nn.Module):
         return self.head(self.dropout(torch.relu(self.norm(self.stem(image)))))
 
 
+class BatchNormalised(TinyNetwork):
+    """The same with batch normalisation, and without dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.0)
+        self.norm = nn.BatchNorm2d(8)
+
+
+@pytest.fixture
+def batch_normalised() -> type[BatchNormalised]:
+    return BatchNormalised
+
+
 @pytest.fixture
 def tiny_source() -> type[TinySource]:
     return TinySource

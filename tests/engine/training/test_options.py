@@ -3,11 +3,16 @@
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from camshaft.engine.errors import TrainingError
+from camshaft.engine.models import ClassifierSettings, build_classifier
+from camshaft.engine.objectives import ErasingObjective, ErasingSettings
+from camshaft.engine.stages.fit import Together
 from camshaft.engine.training import TrainingSettings
 from camshaft.engine.training.optimizer import build_optimizer
 from camshaft.engine.training.settings import Sgd
@@ -32,6 +37,42 @@ def test_a_compiled_network_learns_the_same(run, another_run):
     assert another_run.network._compiled_call_impl is not None
     torch.testing.assert_close(run.losses(), another_run.losses(), rtol=1e-4, atol=1e-4)
     assert set(run.weights()) == set(another_run.weights())
+
+
+@pytest.mark.parametrize("guidance", ["fixed", "learning", "shared"])
+def test_recomputed_activations_learn_the_same_to_the_last_bit(run, another_run, guidance):
+    """A small network and its guide, under erasing; statistics that learn move once a pass."""
+    settings = ClassifierSettings.model_validate(
+        {"backbone": {"name": "efficientnet_lite0", "weights": None, "head": False, "batch_norm": "train"}}
+    )
+    calls = []
+
+    def trained(run, **options):
+        calls.clear()
+        guide = None if guidance == "shared" else build_classifier(settings, ["a", "b", "c"], Path())
+        objective = ErasingObjective(ErasingSettings(guidance=guidance), guide)
+
+        def network():
+            torch.manual_seed(0)
+            classifier = build_classifier(settings, ["a", "b", "c"], Path())
+            for each in (classifier, guide):
+                if each is not None:
+                    nn.init.ones_(each.head.weight)
+                    each.backbone.get_submodule("_blocks.5").register_forward_pre_hook(lambda *_: calls.append(1))
+            return classifier if guidance != "learning" else Together(classifier, guide)
+
+        run({"iterations": 2, "epochs": None, **options}, objective=objective, network=network)
+        return run.losses(), run.weights(), len(calls)
+
+    torch.manual_seed(1)
+    plain = trained(run)
+    torch.manual_seed(1)
+    again = trained(another_run, checkpoint_activations=True)
+    assert again[0] == plain[0]
+    for name, value in plain[1].items():
+        assert torch.equal(again[1][name], value), name
+    # Each pass of network and guide through a block, and once more in the backward pass.
+    assert again[2] == 2 * plain[2] > 0
 
 
 def test_options_at_their_defaults_change_no_identity():

@@ -16,6 +16,7 @@ from camshaft.engine.training import TrainingSettings
         ({"epochs": 1, "checkpoint_every": {"steps": 1, "seconds": 1}}, "either steps or seconds"),
         ({"epochs": 1, "checkpoint_every": {}}, "either steps or seconds"),
         ({"epochs": 1, "zero_stage": 3}, "0, 1 or 2"),
+        ({"epochs": 1, "compile": "inductor", "checkpoint_activations": True}, "activations does not go with compile"),
         ({"epochs": 1, "optimizer": {"kind": "adam", "momentum": 0.9}}, "momentum"),
         ({"epochs": 1, "schedule": {"kind": "poly", "gamma": 0.9}}, "gamma"),
     ],

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,8 @@ SCENARIOS = (
     "tags_zero2_fp16",
     "labels",
     "labels_at_two_scales",
+    "batch_norm",
+    "batch_norm_twice_a_step",
     "pairs",
     "erasing_relu_divide_upsample",
     "erasing_upsample_relu_divide",
@@ -49,32 +50,14 @@ TOLERANCE = 2e-5
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(tmp_path_factory, start_ranks):
     """The folder in which two processes ran all scenarios."""
     folder = tmp_path_factory.mktemp("two_ranks")
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     worker = Path(__file__).with_name("worker.py")
     subprocess.run([sys.executable, str(worker), str(folder / GOES_ON), *STOPPED], env=alone, check=True, timeout=120)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    scenarios = *SCENARIOS, *STOPPED, *(f"{GOES_ON}/{name}" for name in STOPPED)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(folder), *scenarios],
-            env={**launched, **alone, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    processes = start_ranks(worker, folder, *SCENARIOS, *STOPPED, *(f"{GOES_ON}/{name}" for name in STOPPED))
+    said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     return folder
 
@@ -134,6 +117,26 @@ def test_ranks_divide_by_the_maximum_of_all_their_maps(both, run, tiny_network, 
     assert errors(folder) == [None, None]
     run({"batch_size": 8}, network=lambda: tiny_network(dropout=0.0), objective=batch_erasing(order))
     assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+
+
+def test_batch_normalisation_takes_the_statistics_of_all_ranks(both, run, batch_normalised):
+    folder = both / "batch_norm"
+    assert errors(folder) == [None, None]
+    run({"batch_size": 8}, network=batch_normalised)
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+    for name, value in run.weights().items():
+        assert torch.equal(weights(folder, 0)[name], weights(folder, 1)[name])
+        torch.testing.assert_close(weights(folder, 0)[name], value, rtol=1e-4, atol=1e-6)
+    assert type(run.network.norm) is torch.nn.BatchNorm2d
+
+
+def test_so_does_one_that_runs_twice_a_step(both, run, batch_normalised, batch_erasing):
+    folder = both / "batch_norm_twice_a_step"
+    assert errors(folder) == [None, None]
+    objective = batch_erasing("relu_divide_upsample")
+    run({"batch_size": 8, "zero_stage": 2}, network=batch_normalised, objective=objective)
+    assert losses(folder) == pytest.approx(run.losses(), rel=TOLERANCE)
+    assert int(weights(folder, 0)["norm.num_batches_tracked"]) == 2 * len(losses(folder))
 
 
 def test_a_training_goes_on_on_fewer_ranks(both, run, another_run, tiny_network, resumed):

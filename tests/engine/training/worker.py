@@ -74,6 +74,15 @@ def erasing(order):
     return scenario
 
 
+def batch_norm(run, ranks):
+    run(WHOLE_BATCHES, ranks=ranks, network=tiny.BatchNormalised)
+
+
+def batch_norm_twice_a_step(run, ranks):
+    settings = {**WHOLE_BATCHES, "zero_stage": 2}
+    run(settings, ranks=ranks, network=tiny.BatchNormalised, objective=tiny.batch_erasing(tiny.ORDERS[0]))
+
+
 def pairs(run, ranks):
     objective = AffinityObjective(AffinitySettings(radius=2, border="none"), 2, align_corners=True)
     run(WHOLE_BATCHES, ranks=ranks, network=without_dropout(4), objective=objective)
