@@ -6,9 +6,11 @@ damaged file) is decoded by Pillow, with its errors, and handed over as bare pix
 """
 
 import importlib.util
+import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from camshaft.engine.data.dali_graph import Work
 
 LoaderName = Literal["auto", "torch", "dali"]
-DEPTH = 2
-"""Batches that DALI has in work at once."""
+
+logger = logging.getLogger("camshaft.data")
 
 
 def choose_loader(asked: LoaderName, data: DataSet, ids: Sequence[str], device: torch.device) -> type[Loader]:
@@ -74,25 +76,33 @@ class DaliLoader(Loader):
         return []
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """See `Loader.epoch`; threads read files ahead, DALI works on the batches after the one in use."""
-        of_epoch = self._order.epoch(epoch)
-        numbers = iter(range(start_batch, len(self)))
-        with ThreadPoolExecutor(max(1, self._workers), thread_name_prefix="camshaft-loader") as pool:
-            reading: deque[list[Future[_Read]]] = deque()
-            pipeline = self._idle.pop() if self._idle else _Pipeline(self)
+        """See `Loader.epoch`; threads read files ahead, DALI works on the batch after the one in use."""
+        pipeline = self._idle.pop() if self._idle else _Pipeline(self)
+        with closing(self._reads(epoch, start_batch)) as batches:
             try:
-                while True:
-                    while len(reading) <= AHEAD and (number := next(numbers, None)) is not None:
-                        reading.append([pool.submit(self._read, of_epoch, one) for one in of_epoch.batch(number)])
-                    while reading and len(pipeline.waiting) < DEPTH:
-                        pipeline.begin([future.result() for future in reading.popleft()])
-                    if not pipeline.waiting:
-                        return
+                pipeline.begin(next(batches, None))
+                while pipeline.working:
                     batch, images = pipeline.finish()
+                    pipeline.begin(next(batches, None))
                     yield self._batch([read.sample for read in batch], images, [read.target for read in batch])
             finally:
                 if pipeline.drained():
                     self._idle.append(pipeline)
+
+    def _reads(self, epoch: int, start_batch: int) -> Generator[list[_Read], None, None]:
+        """The samples of each batch, read; threads are a few batches ahead."""
+        of_epoch = self._order.epoch(epoch)
+        numbers = iter(range(start_batch, len(self)))
+        with ThreadPoolExecutor(max(1, self._workers), thread_name_prefix="camshaft-loader") as pool:
+            reading: deque[list[Future[_Read]]] = deque()
+            try:
+                while True:
+                    while len(reading) <= AHEAD and (number := next(numbers, None)) is not None:
+                        reading.append([pool.submit(self._read, of_epoch, one) for one in of_epoch.batch(number)])
+                    if not reading:
+                        return
+                    yield [future.result() for future in reading.popleft()]
+            finally:
                 for futures in reading:
                     for future in futures:
                         future.cancel()
@@ -139,16 +149,18 @@ class DaliLoader(Loader):
 
 
 class _Pipeline:
-    """A DALI pipeline and the batches that are in it, oldest first."""
+    """A DALI pipeline and the batch that is in it."""
 
     def __init__(self, loader: DaliLoader) -> None:
         """Build it when the first batch comes."""
-        self.waiting: deque[list[_Read]] = deque()
+        self.working: list[_Read] = []
         self._loader = loader
         self._pipeline: Any = None
 
-    def begin(self, batch: list[_Read]) -> None:
-        """Let the work on a batch begin."""
+    def begin(self, batch: list[_Read] | None) -> None:
+        """Let the work on a batch begin, where there is one."""
+        if batch is None:
+            return
         from camshaft.engine.data import dali_graph  # noqa: PLC0415 - DALI may not be installed
 
         loader = self._loader
@@ -159,25 +171,30 @@ class _Pipeline:
                 loader._normalization,
                 batch_size=loader._order.batch_size,
                 threads=max(1, loader._workers),
-                depth=DEPTH,
                 gpu=gpu,
                 channels_last=loader._channels_last,
             )
         dali_graph.feed(self._pipeline, loader._augmentation, [read.work for read in batch], gpu=gpu is not None)
-        self.waiting.append(batch)
+        self.working = batch
 
     def finish(self) -> tuple[list[_Read], torch.Tensor]:
-        """The oldest batch and its images, (B, 3, H, W) float32.
+        """The batch in work and its images, (B, 3, H, W) float32.
 
         Raises:
             ImageError: an image can't be decoded; names it.
         """
+        batch, self.working = self.working, []
         try:
             images = self._images()
-        except (RuntimeError, IndexError):  # DALI's errors name no sample, and end the pipeline
-            self._begin_again([self._loader._decoded_by_pillow(self.waiting[0]), *list(self.waiting)[1:]])
+        except RuntimeError as error:  # DALI's errors name no sample, and end the pipeline
+            self._pipeline = None
+            bare = self._loader._decoded_by_pillow(batch)
+            reason = next((line for line in str(error).splitlines() if "rror" in line), type(error).__name__)
+            logger.warning("DALI failed at a batch that Pillow can decode, and does (%s)", reason.strip())
+            self.begin(bare)
+            self.working = []
             images = self._images()
-        return self.waiting.popleft(), images
+        return batch, images
 
     def _images(self) -> torch.Tensor:
         (outputs,) = self._pipeline.share_outputs()
@@ -187,20 +204,14 @@ class _Pipeline:
             self._pipeline.release_outputs()
         return images.permute(0, 3, 1, 2) if self._loader._channels_last else images
 
-    def _begin_again(self, batches: Sequence[list[_Read]]) -> None:
-        self._pipeline = None
-        self.waiting.clear()
-        for batch in batches:
-            self.begin(batch)
-
     def drained(self) -> bool:
         """Let go of what is in work; whether the pipeline can be used again."""
-        while self.waiting:
+        if self.working:
+            self.working = []
             try:
                 self._images()
-            except (RuntimeError, IndexError, AttributeError):  # bytes that it can't decode, or the interpreter ends
+            except (RuntimeError, AttributeError):  # bytes that it can't decode, or the interpreter ends
                 return False
-            self.waiting.popleft()
         return True
 
 

@@ -43,7 +43,6 @@ def build(
     *,
     batch_size: int,
     threads: int,
-    depth: int,
     gpu: int | None,
     channels_last: bool,
 ) -> Any:
@@ -54,14 +53,14 @@ def build(
         normalization: the network's.
         batch_size: samples a batch, at most.
         threads: of the CPU that take part.
-        depth: batches in work at once.
         gpu: the CUDA device that decodes (with the CPU: DALI's "mixed") and does the rest; None works on the CPU.
         channels_last: whether images come out as (H, W, 3) instead of (3, H, W).
     """
 
-    # DALI's decorator has no types.
+    # DALI's decorator has no types. With a deeper queue the first `schedule_run` would begin several runs at once, all
+    # but one without input, which fails as soon as a thread comes to it.
     @pipeline_def(  # type: ignore[untyped-decorator]
-        batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=depth
+        batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=1
     )
     def graph() -> Any:
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
