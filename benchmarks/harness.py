@@ -8,12 +8,14 @@ import argparse
 import csv
 import gc
 import importlib.metadata
+import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +88,35 @@ def measure(case: Case) -> list[Row]:
                 seconds[name] += _turn(case.contenders[name], case.synchronise)
     finally:
         gc.enable()
-    peer = np.array(seconds[case.peer]) * 1e3
+    return compared(case.operation, case.name, seconds, case.peer, agreement, case.notes)
+
+
+def compared(
+    operation: str,
+    case: str,
+    seconds: Mapping[str, Sequence[float]],
+    peer: str,
+    agreement: str,
+    notes: Mapping[str, str],
+) -> list[Row]:
+    """A row for each contender's times, in seconds."""
+    of_peer = np.array(seconds[peer]) * 1e3
     rows = []
-    for name in names:
-        ms = np.array(seconds[name]) * 1e3
+    for name, values in seconds.items():
+        ms = np.array(values) * 1e3
         q20, q50, q80 = np.quantile(ms, [0.2, 0.5, 0.8])
-        ratios = float(np.median(peer) / q50), float(peer.min() / ms.min())
+        ratios = float(np.median(of_peer) / q50), float(of_peer.min() / ms.min())
         times = len(ms), float(q20), float(q50), float(q80), float(ms.min())
-        rows.append(
-            Row(case.operation, case.name, name, case.peer, *times, *ratios, agreement, case.notes.get(name, ""))
-        )
+        rows.append(Row(operation, case, name, peer, *times, *ratios, agreement, notes.get(name, "")))
     return rows
+
+
+def with_rates(rows: Sequence[Row], images: int) -> list[Row]:
+    """The same rows, whose notes begin with images a second, in the median and at best, of calls of `images` each."""
+    rates = [f"{images / row.median_ms * 1e3:.4g} images/s (best {images / row.best_ms * 1e3:.4g})" for row in rows]
+    return [
+        replace(row, note=f"{rate}; {row.note}" if row.note else rate) for row, rate in zip(rows, rates, strict=True)
+    ]
 
 
 def _turn(call: Callable[[], Any], synchronise: Callable[[], None]) -> list[float]:
@@ -159,20 +179,39 @@ def append_csv(rows: Sequence[Row], host: Mapping[str, str], path: Path) -> None
         writer.writerows(asdict(row) | dict(host) for row in rows)
 
 
+def command_line(description: str, cases: Collection[str]) -> argparse.ArgumentParser:
+    """The options of every benchmark, of which `report` makes use; a script may add its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def known(name: str) -> str:
+        if name not in cases:
+            raise argparse.ArgumentTypeError(f"no case {name}; there are {', '.join(cases)}")
+        return name
+
+    parser.add_argument("cases", nargs="*", type=known, metavar="CASE", help=f"of {', '.join(cases)}; default: all")
+    parser.add_argument("--csv", type=Path, help="append the figures to this file")
+    parser.add_argument("--json", type=Path, help="write rows and machine to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    return parser
+
+
 def main(description: str, cases: Mapping[str, Callable[[], Case]], arguments: Sequence[str] | None = None) -> int:
     """Measure the cases (all, or those named on the command line) and return the process's exit status."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(cases)}; all if none is named")
-    parser.add_argument("--csv", type=Path, help="append the figures to this file")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file")
-    options = parser.parse_args(arguments)
-    if unknown := sorted(set(options.cases) - set(cases)):
-        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(cases)}")
+    options = command_line(description, cases).parse_args(arguments)
+    return report({name: partial(_measured, make) for name, make in cases.items()}, options)
+
+
+def _measured(make: Callable[[], Case]) -> list[Row]:
+    return measure(make())
+
+
+def report(cases: Mapping[str, Callable[[], Sequence[Row]]], options: argparse.Namespace) -> int:
+    """Measure the cases that `options` name, print and write what they ask for; the process's exit status."""
     host = machine()
     rows: list[Row] = []
     for name in options.cases or cases:
         try:
-            rows += measure(cases[name]())
+            rows += cases[name]()
         except RedError as error:
             print(f"RED {name}: {error}; no figure is reported", file=sys.stderr)
             return 1
@@ -182,4 +221,6 @@ def main(description: str, cases: Mapping[str, Callable[[], Case]], arguments: S
         options.markdown.write_text(table)
     if options.csv:
         append_csv(rows, host, options.csv)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": host, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     return 0

@@ -1,6 +1,8 @@
-"""One rank of a recipe's first training, for throughput.py: `python throughput_worker.py RECIPE FOLDER`.
+"""One rank's work for throughput_ranks.py; prints one JSON object.
 
-Prints one JSON object: step times, waiting for data, peak memory, floating-point operations.
+python throughput_worker.py training RECIPE FOLDER    the recipe's first training: step times, waiting for data, peak
+                                                      memory, floating-point operations
+python throughput_worker.py stage RECIPE FOLDER ID    a run in FOLDER up to its end: the seconds of the stage ID
 """
 
 import json
@@ -13,12 +15,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from camshaft.engine.data import Batch, open_data
+from camshaft.engine.data import open_data
 from camshaft.engine.data.dali import choose_loader
 from camshaft.engine.models import parameter_groups
 from camshaft.engine.objectives import TagsObjective
-from camshaft.engine.objectives.objective import Moment
+from camshaft.engine.pipeline.plan import plan
 from camshaft.engine.pipeline.recipe import load
+from camshaft.engine.pipeline.run import run
+from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.devices import select_device
 from camshaft.engine.runtime.metrics import MetricsLog, read_metrics
 from camshaft.engine.runtime.precision import resolve
@@ -32,15 +36,11 @@ STEPS, WARM_UP = 10, 3
 MATRIX = 1024
 
 
-class Clock(nullcontext[None]):
+class Clock:
     """Progress that keeps the time of each step."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.times: list[float] = []
-
-    def __enter__(self) -> "Clock":
-        return self
 
     def start_at(self, done: int) -> None:
         del done
@@ -62,23 +62,22 @@ def matrix_flops() -> float:
 
 
 def step_flop(stage: Classify, classes: tuple[str, ...], base: Path) -> int:
-    """Operations of forward and backward for one image."""
+    """Operations of forward and backward for one image: three times those of forward, as is usual.
+
+    torch's counter takes the gradients of depthwise filters for those of dense ones.
+    """
     network = stage.build(classes, base, pretrained=False)
-    network.train()
     height, width = stage.augmentation.fixed_size or (1, 1)
-    batch = Batch(torch.zeros(1, 3, height, width), torch.zeros(1, len(classes)), torch.zeros(1, dtype=torch.int64))
-    with FlopCounterMode(display=False) as counter:
-        loss, _ = TagsObjective()(network, batch, Moment(seed=("bench",), step=0, epoch=0, index=(0,)))
-        loss.sum().backward()
-    return int(counter.get_total_flops())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, height, width))
+    return 3 * int(counter.get_total_flops())
 
 
-def main(recipe: Path, folder: Path) -> None:
-    """Train a few steps and print what they took."""
-    ranks = Ranks.from_environment()
+def training(ranks: Ranks, recipe: Path, folder: Path) -> dict[str, object]:
+    """What a few steps of the recipe's first training took."""
     loaded = load(recipe)
-    stage = next(stage for stage in loaded.recipe.stages if isinstance(stage, Classify))
-    stage = stage.model_copy(update={"epochs": None, "iterations": STEPS, "log_every": 1})
+    first = next(stage for stage in loaded.recipe.stages if isinstance(stage, Classify))
+    stage = first.model_copy(update={"epochs": None, "iterations": STEPS, "log_every": 1})
     data = open_data(loaded.recipe.data, loaded.base)
     seed_torch("bench")
     network = stage.build(data.classes, loaded.base, pretrained=False)
@@ -113,12 +112,12 @@ def main(recipe: Path, folder: Path) -> None:
         seed=("bench",),
         ranks=ranks,
         metrics=MetricsLog(folder, tensorboard=False, enabled=ranks.is_first),
-        progress=lambda _: clock,
+        progress=lambda _: nullcontext(clock),
         stop=StopFlag(),
         base=loaded.base,
     )
     records = list(read_metrics(folder / "metrics.jsonl")) if ranks.is_first else []
-    result = {
+    return {
         "stage": stage.id,
         "batch": stage.batch_size,
         "step_seconds": [b - a for a, b in zip(clock.times[WARM_UP:], clock.times[WARM_UP + 1 :], strict=False)],
@@ -127,10 +126,25 @@ def main(recipe: Path, folder: Path) -> None:
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "flop": step_flop(stage, data.classes, loaded.base) * stage.batch_size,
         "peak_flops": peak,
+        "precision": arithmetic,
     }
+
+
+def stage(ranks: Ranks, recipe: Path, folder: Path, stage_id: str) -> dict[str, object]:
+    """What a stage of the recipe took; the stages that are complete in `folder` are left as they are."""
+    loaded = load(recipe)
+    result = run(loaded, folder, ranks=ranks, console=Console(enabled=False), stop=StopFlag())
+    (planned,) = (one for one in plan(loaded, result.folder) if one.id == stage_id)
+    return {"seconds": json.loads((planned.folder / "stage.json").read_text())["seconds"]}
+
+
+def main(kind: str, recipe: str, folder: str, *stage_id: str) -> None:
+    ranks = Ranks.from_environment()
+    work = {"training": training, "stage": stage}[kind]
+    result = work(ranks, Path(recipe), Path(folder), *stage_id)  # type: ignore[operator]  # as many as it takes
     ranks.leave()
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -1,5 +1,6 @@
 import csv
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -84,6 +85,19 @@ def test_green_cases_are_written_with_machine_and_versions(
     assert text in capsys.readouterr().out
     assert "| nap | short | fast |" in text
     assert "nap, short: equal" in text
+
+
+def test_rows_as_json_with_rates(harness: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    options = harness.command_line("naps", ["nap"]).parse_args(["--json", str(out)])
+    seconds = {"slow": [4.0, 2.0, 6.0], "fast": [1.0, 1.0]}
+    rows = harness.compared("o", "c", seconds, "slow", "equal", {"fast": "1 kB"})
+    assert harness.report({"nap": lambda: harness.with_rates(rows, 8)}, options) == 0
+    found = json.loads(out.read_text())
+    assert found["machine"]["cpu"]
+    slow, fast = found["rows"]
+    assert (slow["median_ms"], slow["best_ms"], fast["ratio"], fast["ratio_best"]) == (4000, 2000, 4, 2)
+    assert (slow["note"], fast["note"]) == ("2 images/s (best 4)", "8 images/s (best 8); 1 kB")
 
 
 def test_a_red_check_reports_no_figure(harness: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
