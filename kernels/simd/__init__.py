@@ -14,6 +14,7 @@ from camshaft.kernels.simd.vector import (
     poke,
     store,
     sum_among,
+    without_small,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "poke",
     "store",
     "sum_among",
+    "without_small",
 ]

@@ -264,6 +264,18 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
     return a(a, b), generate
 
 
+@intrinsic
+def without_small(typing: Any, vector: Any, least: Any) -> Any:
+    """without_small(vector, least): the vector, or 0 in lanes that are less than the float32."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, bound = arguments
+        counts = builder.fcmp_ordered(">=", value, _broadcast(builder, bound, vector.width))
+        return builder.select(counts, value, constant(vector.width, 0))
+
+    return vector(vector, types.float32), generate
+
+
 def _define(operation: Callable[..., Any], instruction: str) -> None:
     """Define an operator on two vectors, and on a vector and a number on either side."""
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.imputils import lower_constant
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from camshaft.kernels.simd.vector import FAST, Lanes, LanesType, Vector, call, constant, llvm_type
+from camshaft.kernels.simd.vector import FAST, Lanes, Vector, call, constant, llvm_type
 
 LANES = 16
 PIXELS = Lanes(LANES)
@@ -25,12 +24,6 @@ TINY = 1e-18
 are many times slower."""
 
 _VECTOR = Vector(LANES)
-
-
-@lower_constant(LanesType)
-def _constant_lanes(context: Any, builder: ir.IRBuilder, kind: Any, value: Any) -> Any:
-    """Let compiled functions name PIXELS without getting it as an argument."""
-    return context.get_dummy_value()
 
 
 def _pointers(context: Any, builder: ir.IRBuilder, kind: Any, arguments: Any, *, count: int) -> list[Any]:

@@ -1,7 +1,6 @@
 """The public functions: they check, pick an implementation and cut the maps into groups for the compiled walk."""
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from camshaft.kernels.choice import choose
 from camshaft.kernels.team import Team, team, thread_count
 from camshaft.kernels.walk import pairs, product, reference
 from camshaft.kernels.walk.bundle import LANES
-from camshaft.kernels.walk.layout import Transition, from_blocks, line_of, scratch, to_blocks
+from camshaft.kernels.walk.layout import Transition, from_blocks, kept, line_of, scratch, to_blocks
 from camshaft.kernels.walk.polynomial import power_coefficients
 from camshaft.kernels.walk.stencil import column_heights, half_disc, margin_of
 
@@ -24,7 +23,7 @@ SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2, 8.0: 3, 16.0: 4}
 
 
 def affinities(features: Array, radius: int = 5, border: str = "psa", *, implementation: str = "auto") -> Array:
-    """exp(-mean |f_p - f_q|) of all pairs of pixels closer than `radius` (AffinityNet, CVPR 2018, equation 1).
+    """exp(-mean |f_p - f_q|) of all pairs of pixels closer than `radius` (AffinityNet, CVPR 2018).
 
     Args:
         features: float32 (D, h, w), the embedding.
@@ -67,7 +66,7 @@ def walk(
     implementation: str = "auto",
     threads: int | None = 1,
 ) -> Array:
-    """T^steps applied to each map: AffinityNet's random walk (CVPR 2018, equations 3 and 4).
+    """T^steps applied to each map: AffinityNet's random walk (Ahn and Kwak, CVPR 2018).
 
     T = D⁻¹ A^∘beta, where A holds the affinities of all pairs of the stencil and 1 on its diagonal; every step replaces
     a pixel by the weighted mean of its neighbours, so that constant maps stay as they are. Weights under 1e-12 (after
@@ -111,76 +110,66 @@ def walk(
         return _compiled_walk(planes, maps, radius, beta, steps, error, members)
 
 
+class Group(NamedTuple):
+    """Maps that walk side by side; blocks and total as layout.py has maps, total flat; K of them from `first` on."""
+
+    blocks: Array
+    total: Array
+    first: int
+    maps: tuple[int, ...]
+
+
 def _compiled_walk(
     planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None, team: Team
 ) -> Array:
     """The walk by a polynomial to within `error`, or step by step if that is None."""
-    sizes = _group_sizes(len(maps))
-    transitions = _transitions(planes, radius, beta, sizes[0], team)
-    reach, out, first = radius - 1, np.empty_like(maps), 0
-    for size in sizes:
-        group = maps[first : first + size]
-        blocks = to_blocks(group, reach, size)  # a single map gets an empty one for company
-        x, y, total = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
-        run = _power(transitions, x, y, total, steps, error, team.size, (0,) * size)
-        team.each(run)
-        from_blocks(total.reshape(blocks.shape)[:, :, : len(group)], out[first : first + size])
-        first += size
+    _, h, w = maps.shape
+    reach, offsets, groups = radius - 1, half_disc(radius), _groups(maps, radius - 1)
+    largest = groups[0].maps
+    if (squarings := SQUARINGS.get(beta, -1)) < 0:
+        planes, squarings = np.power(planes, np.float32(beta)), 0
+    planes = np.ascontiguousarray(planes)
+    transitions = _transitions((h, w), reach, len(largest), team.size)
+    ones = to_blocks(np.ones((len(largest), h, w), np.float32), reach, len(largest), "ones").reshape(-1)
+    others = [scratch(f"y {k}", group.total.size) for k, group in enumerate(groups)]
+    coefficients = None if error is None else power_coefficients(steps, error)
+
+    def run(member: int, arrivals: NDArray[np.int64]) -> None:
+        t, who = transitions[member], (member, team.size, arrivals)
+        meetings = product.prepare(t, planes, squarings, offsets, ones, others[0], *who, largest)
+        for group, y in zip(groups, others, strict=True):
+            x = group.blocks.reshape(-1)
+            if coefficients is None:
+                meetings = product.steps(t, x, y, group.total, steps, *who, meetings, group.maps)
+            else:
+                meetings = product.polynomial(t, x, y, group.total, coefficients, *who, meetings, group.maps)
+
+    team.each(run)
+    out = np.empty_like(maps)
+    for group in groups:
+        part = out[group.first : group.first + len(group.maps)]
+        from_blocks(group.total.reshape(group.blocks.shape)[:, :, : len(part)], part)
     return out
 
 
-def _power(
-    transitions: list[Transition],
-    x: Array,
-    y: Array,
-    total: Array,
-    steps: int,
-    error: float | None,
-    members: int,
-    maps: tuple[int, ...],
-) -> Callable[[int, NDArray[np.int64]], None]:
-    """What each member of a team does for one group of maps."""
-    if error is None:
-        return lambda member, arrivals: product.steps(
-            transitions[member], x, y, total, steps, member, members, arrivals, maps
-        )
-    coefficients = power_coefficients(steps, error)
-    return lambda member, arrivals: product.polynomial(
-        transitions[member], x, y, total, coefficients, member, members, arrivals, maps
-    )
+def _groups(maps: Array, reach: int) -> list[Group]:
+    groups, first = [], 0
+    for k, size in enumerate(_group_sizes(len(maps))):
+        # a single map gets an empty one for company
+        blocks = to_blocks(maps[first : first + size], reach, size, f"x {k}")
+        groups.append(Group(blocks, scratch(f"total {k}", blocks.size), first, (0,) * size))
+        first += size
+    return groups
 
 
-def _transitions(planes: Array, radius: int, beta: float, largest: int, team: Team) -> list[Transition]:
-    """T for each member of the team, with room of its own for `largest` maps at once."""
-    _, h, w = planes.shape
-    reach, line, offsets = radius - 1, line_of(w), half_disc(radius)
-    if (squarings := SQUARINGS.get(beta, -1)) < 0:
-        planes, squarings = np.power(planes, np.float32(beta)), 0
-    weights = scratch("weights", reach + h, reach + 1, 2 * reach + 1, line)
-
-    def fill(member: int, _: NDArray[np.int64]) -> None:
-        product.fill_weights(planes, squarings, offsets, member, team.size, weights)
-
-    team.each(fill)
-    sums = scratch("sums", team.size, (2 * reach + 1) * largest * product.SUMS_LINE)
-    zeros, ones = np.zeros(h * line, np.float32), np.ones(h * line, np.float32)
-    heights, columns = column_heights(radius), (0,) * reach
-    sole = [Transition(weights.reshape(-1), zeros, ones, heights, columns, own, h, line) for own in sums]
-    # o by the walk's own product, so that its rounding cancels and constant maps stay as they are
-    blocks = to_blocks(np.ones((largest, h, w), np.float32), reach, largest)
-    x, others, unused = blocks.reshape(-1), scratch("y", blocks.size), scratch("total", blocks.size)
-    one, zero = np.float32(1), np.float32(0)
-
-    def add_up(member: int, _: NDArray[np.int64]) -> None:
-        begin, end = h * member // team.size, h * (member + 1) // team.size
-        product.product(sole[member], x, x, others, unused, zero, zero, one, zero, begin, end, (0,) * largest)
-
-    team.each(add_up)
-    rows = others.reshape(blocks.shape)[reach : reach + h, :, 0].copy().reshape(h, line)
-    rows[:, w:] = 0
-    inverse = np.reciprocal(1 + rows)
-    inverse[:, w:] = 0
-    return [own._replace(others=rows.reshape(-1), inverse=inverse.reshape(-1)) for own in sole]
+def _transitions(size: tuple[int, int], reach: int, largest: int, members: int) -> list[Transition]:
+    """T, to be filled, for each member of the team, with room of its own for the sums of `largest` maps at once."""
+    h, line = size[0], line_of(size[1])
+    weights = kept("weights", (reach + h) * (reach + 1) * (2 * reach + 1) * line)
+    others, inverse = kept("others", h * line), kept("inverse", h * line)
+    sums = scratch("sums", members, (2 * reach + 1) * largest * product.SUMS_LINE)
+    heights, columns = column_heights(reach + 1), (0,) * reach
+    return [Transition(weights, others, inverse, heights, columns, own, h, line) for own in sums]
 
 
 def _group_sizes(count: int) -> list[int]:

@@ -4,7 +4,7 @@ x^t = E[T_|S|(x)], where S is the place of a simple random walk on the integers 
 is T_1 = x, and x T_j = (T_{j-1} + T_{j+1}) / 2 makes the next step (the Varopoulos-Carne formula). So the coefficient
 of T_j is the probability that |S| = j. Without the terms beyond n the rest is divided by its sum, so that it stays 1
 at x = 1 and constant maps stay as they are; it then differs from x^t by at most 2 P(|S| > n) ≤ 4 exp(-n² / 2t) on
-[-1, 1]. The degree grows with the square root of t: 256 steps need degree 66 for 9e-5.
+[-1, 1]. The degree grows with the square root of t: 256 steps need degree 64 for 9e-5.
 """
 
 import math

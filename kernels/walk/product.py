@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from camshaft.kernels.barrier import meet
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.simd import broadcast, load
+from camshaft.kernels.simd import broadcast, load, store, without_small
 from camshaft.kernels.walk.bundle import (
     LANES,
     PIXELS,
@@ -46,28 +46,34 @@ LEAST_WEIGHT = 1e-12
 Array = NDArray[np.float32]
 
 
-@compiled(fastmath=True)
+@compiled()
 def fill_weights(
-    planes: Array, squarings: int, offsets: NDArray[np.int64], member: int, members: int, weights: Array
+    planes: Array, squarings: int, offsets: NDArray[np.int64], begin: int, end: int, weights: Array, line: int
 ) -> None:
-    """Put planes (N, h, w), squared some times, into the zeros of weights (R + h, R + 1, 2R + 1, S).
-
-    Only where a pair lies in the grid; each member of a team does every members-th plane.
-    """
+    """Put rows begin to end of planes (N, h, w), squared some times, into weights, flat (R + h, R + 1, 2R + 1, S)."""
     _, h, w = planes.shape
-    reach = weights.shape[1] - 1
-    for n in range(member, offsets.shape[0], members):
-        dy, dx = offsets[n, 0], offsets[n, 1]
-        first, beyond = max(0, -dx), min(w, w - dx)
-        for y in range(h - dy):
-            source, target = planes[n, y, first:beyond], weights[reach + y, dy, reach + dx, first:beyond]
-            for x in range(source.size):
-                target[x] = source[x]
-            for _ in range(squarings):
-                for x in range(source.size):
-                    target[x] *= target[x]
-            for x in range(source.size):
-                target[x] = target[x] if target[x] >= np.float32(LEAST_WEIGHT) else np.float32(0)
+    values = planes.reshape(-1)
+    reach = offsets[offsets.shape[0] - 1, 0]
+    for n in range(offsets.shape[0]):
+        for row in range(begin, end):
+            source = (n * h + row) * w
+            target = (((reach + row) * (reach + 1) + offsets[n, 0]) * (2 * reach + 1) + reach + offsets[n, 1]) * line
+            for x in range(0, line, LANES):
+                if source + x + LANES > values.size:
+                    for i in range(x, w):
+                        weights[target + i] = values[source + i]
+                    value = load(weights, target + x, PIXELS)
+                else:
+                    value = load(values, source + x, PIXELS)
+                for _ in range(squarings):
+                    value = value * value
+                store(weights, target + x, without_small(value, np.float32(LEAST_WEIGHT)))
+
+
+@compiled()
+def share(rows: int, member: int, members: int) -> tuple[int, int]:
+    """Return the rows of a member of a team: the first, and the one after the last."""
+    return rows * member // members, rows * (member + 1) // members
 
 
 @compiled(fastmath=True)
@@ -157,6 +163,50 @@ def product(
 
 
 @compiled()
+def prepare(
+    t: Transition,
+    planes: Array,
+    squarings: int,
+    offsets: NDArray[np.int64],
+    ones: Array,
+    y: Array,
+    member: int,
+    members: int,
+    arrivals: NDArray[np.int64],
+    maps: tuple[int, ...],
+) -> int:
+    """Fill a member's rows of T; returns how often the members have met.
+
+    The sum o of a pixel's weights comes from the walk's own product, so that its rounding cancels and constant maps
+    stay as they are.
+
+    Args:
+        t: T, filled.
+        planes, squarings, offsets: those of `fill_weights`.
+        ones: maps of 1, like x of `product`.
+        y: scratch of the same size.
+        member, members, arrivals: which thread of how many, and their barrier.
+        maps: a tuple whose length is K.
+    """
+    one, zero = np.float32(1), np.float32(0)
+    begin, end = share(t.rows, member, members)
+    fill_weights(planes, squarings, offsets, begin, end, t.weights, t.line)
+    meetings = meet(arrivals, members, 0)
+    t.others[begin * t.line : end * t.line] = zero
+    t.inverse[begin * t.line : end * t.line] = one
+    product(t, ones, ones, y, y, zero, zero, one, zero, begin, end, maps)
+    width, first = planes.shape[2], broadcast(one, PIXELS)
+    for at in range(begin * t.line, end * t.line, LANES):
+        others = load(y, (len(t.columns) * t.line + at) * len(maps), PIXELS)
+        store(t.others, at, others)
+        store(t.inverse, at, first / (first + others))
+    for row in range(begin, end):
+        t.others[row * t.line + width : (row + 1) * t.line] = zero
+        t.inverse[row * t.line + width : (row + 1) * t.line] = zero
+    return meetings
+
+
+@compiled()
 def polynomial(
     t: Transition,
     x: Array,
@@ -166,24 +216,27 @@ def polynomial(
     member: int,
     members: int,
     arrivals: NDArray[np.int64],
+    meetings: int,
     maps: tuple[int, ...],
-) -> None:
-    """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y (zeros) are overwritten.
+) -> int:
+    """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y are overwritten.
 
     Each of the members does some of the rows; they meet after each product, since it reads its neighbours' rows.
+    Returns how often they have met, of which `meetings` before. The rows around y are zeros.
     """
     one, two, zero = np.float32(1), np.float32(2), np.float32(0)
-    begin, end = t.rows * member // members, t.rows * (member + 1) // members
+    begin, end = share(t.rows, member, members)
     reach, row = len(t.columns), len(maps) * t.line
     for i in range((reach + begin) * row, (reach + end) * row):
         total[i] = coefficients[0] * x[i]
     product(t, x, x, y, total, one, zero, one, coefficients[1], begin, end, maps)
-    meetings = meet(arrivals, members, 0)
+    meetings = meet(arrivals, members, meetings)
     older, newer = x, y
     for j in range(2, coefficients.size):
         product(t, newer, older, older, total, two, -one, two, coefficients[j], begin, end, maps)
         meetings = meet(arrivals, members, meetings)
         older, newer = newer, older
+    return meetings
 
 
 @compiled()
@@ -196,15 +249,16 @@ def steps(
     member: int,
     members: int,
     arrivals: NDArray[np.int64],
+    meetings: int,
     maps: tuple[int, ...],
-) -> None:
-    """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros both) are overwritten; members as above."""
+) -> int:
+    """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros) are overwritten; the rest is as above."""
     one, zero = np.float32(1), np.float32(0)
-    begin, end = t.rows * member // members, t.rows * (member + 1) // members
-    meetings = 0
+    begin, end = share(t.rows, member, members)
     older, newer = x, y
     for step in range(count):
         last = one if step == count - 1 else zero
         product(t, older, older, newer, total, one, zero, one, last, begin, end, maps)
         meetings = meet(arrivals, members, meetings)
         older, newer = newer, older
+    return meetings

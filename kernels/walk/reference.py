@@ -1,6 +1,6 @@
 """The definition in plain NumPy, float64: affinities of pairs, the dense transition matrix and its power.
 
-AffinityNet (Ahn and Kwak, CVPR 2018), equations 1 to 4: a_ij = exp(-mean |f_i - f_j|), a_ii = 1; T = D^-1 A^∘β with
+AffinityNet (Ahn and Kwak, CVPR 2018): a_ij = exp(-mean |f_i - f_j|), a_ii = 1; T = D^-1 A^∘β with
 D_ii = Σ_j a_ij^β; the maps after t steps are vec(M*) = T^t vec(M).
 """
 
