@@ -1,8 +1,9 @@
-"""Threads that work on one input together, in compiled functions which release the interpreter's lock."""
+"""Threads for compiled functions which release the interpreter's lock: several for an input, or one for each."""
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,7 +12,13 @@ from numpy.typing import NDArray
 
 from camshaft.kernels.barrier import barrier
 
+Item = TypeVar("Item")
 T = TypeVar("T")
+
+_idle: dict[int, list[ThreadPoolExecutor]] = {}
+"""By their number of threads, those that no team has now: to start a thread takes longer than many an input."""
+
+os.register_at_fork(after_in_child=_idle.clear)  # threads don't survive a fork
 
 
 class Team:
@@ -40,12 +47,37 @@ class Team:
 
 @contextmanager
 def team(size: int) -> Iterator[Team]:
-    """Start the threads of a team, and end them afterwards."""
+    """Lend the threads of a team; nobody else gets them meanwhile, so that all members can meet."""
     if size == 1:
         yield Team(1, None)
-    else:
-        with ThreadPoolExecutor(size - 1, "kernel") as pool:
-            yield Team(size, pool)
+        return
+    idle = _idle.setdefault(size - 1, [])
+    try:
+        pool = idle.pop()  # not a look before: another thread may take the last one
+    except IndexError:
+        pool = ThreadPoolExecutor(size - 1, "kernel")
+    try:
+        yield Team(size, pool)
+    except BaseException:
+        pool.shutdown()  # what failed may still be at work there
+        raise
+    idle.append(pool)
+
+
+def in_order(function: Callable[[Item], T], items: Iterable[Item], threads: int) -> Iterator[T]:
+    """Yield function(item) of every item, in order, one item a thread; at most 2 * threads items are in memory."""
+    with ThreadPoolExecutor(threads, "kernel") as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # an error, or a caller that stops early, must not wait for what nobody will take
+            for future in waiting:
+                future.cancel()
 
 
 def thread_count(operation: str, threads: int | None) -> int:

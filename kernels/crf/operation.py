@@ -1,8 +1,6 @@
 """The dense CRF's public functions: they check, pick an implementation, and hand many images to many threads."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 from camshaft.kernels.choice import choose
 from camshaft.kernels.crf import inputs, mean_field, peer, plain, reference
 from camshaft.kernels.crf.parameters import Parameters
-from camshaft.kernels.team import thread_count
+from camshaft.kernels.team import in_order, thread_count
 
 Implementation = Literal["auto", "numba", "pydensecrf", "reference"]
 
@@ -82,27 +80,11 @@ def crf_many(
     parameters = Parameters(
         iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
     )
-    return _in_order(items, parameters, implementation, thread_count("crf", threads))
 
+    def alone(item: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> NDArray[np.float32]:
+        return infer(*item, parameters, implementation, 1)
 
-def _in_order(
-    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
-    parameters: Parameters,
-    implementation: Implementation,
-    threads: int,
-) -> Iterator[NDArray[np.float32]]:
-    with ThreadPoolExecutor(threads, "crf") as pool:
-        waiting: deque[Future[NDArray[np.float32]]] = deque()
-        try:
-            for image, probabilities in items:
-                waiting.append(pool.submit(infer, image, probabilities, parameters, implementation, 1))
-                if len(waiting) == 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # an error, or a caller that stops early, must not wait for images nobody will take
-            for future in waiting:
-                future.cancel()
+    return in_order(alone, items, thread_count("crf", threads))
 
 
 def infer(

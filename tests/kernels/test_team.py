@@ -1,0 +1,75 @@
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from camshaft.kernels.barrier import meet
+from camshaft.kernels.team import in_order, team, thread_count
+
+
+def meetings_of(size: int) -> list[int]:
+    def work(member: int, arrivals: NDArray[np.int64]) -> int:
+        return meet(arrivals, size, meet(arrivals, size, 0)) * 10 + member
+
+    with team(size) as members:
+        return members.each(work)
+
+
+def test_members_meet_also_when_several_callers_have_a_team_at_once() -> None:
+    with ThreadPoolExecutor(3) as callers:
+        results = list(callers.map(meetings_of, [3, 2, 3, 1, 2, 3]))
+    assert results == [[20, 21, 22], [20, 21], [20, 21, 22], [20], [20, 21], [20, 21, 22]]
+
+
+def test_threads_are_kept_for_the_next_team_but_not_those_of_a_team_that_failed() -> None:
+    def name(member: int, arrivals: NDArray[np.int64]) -> int:
+        return threading.get_ident()
+
+    def fail(member: int, arrivals: NDArray[np.int64]) -> int:
+        raise RuntimeError(str(member))
+
+    with team(2) as members:
+        first = members.each(name)
+    with team(2) as members:
+        assert members.each(name) == first
+    with pytest.raises(RuntimeError, match="0"), team(2) as members:
+        members.each(fail)
+    assert meetings_of(2) == [20, 21]
+
+
+def test_a_forked_process_starts_threads_of_its_own() -> None:
+    assert meetings_of(2) == [20, 21]
+    child = multiprocessing.get_context("fork").Process(target=meetings_of, args=(2,))
+    child.start()
+    child.join(30)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert child.exitcode == 0
+
+
+def test_many_inputs_come_back_in_order_and_are_drawn_as_results_are_taken() -> None:
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            drawn.append(item)
+            yield item
+
+    results = in_order(lambda item: item * item, items(), 2)
+    assert next(results) == 0
+    assert len(drawn) == 4
+    assert list(results) == [item * item for item in range(1, 20)]
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda item: 1 // item, [1, 0, 1], 2))
+
+
+def test_number_of_threads() -> None:
+    assert thread_count("crf", 3) == 3
+    assert thread_count("crf", None) >= 1
+    with pytest.raises(ValueError, match="crf: threads must be at least 1, not 0"):
+        thread_count("crf", 0)
