@@ -1,21 +1,44 @@
 """Numba as the kernels use it: compiled once and kept on disk, without the interpreter's lock, and typed for mypy."""
 
+import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from numba import njit
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
+def _digest(folder: Path) -> str:
+    """SHA-256 of the names and bytes of all sources in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+SOURCES = _digest(Path(__file__).parent)
+
+
 def compiled(*, fastmath: bool = False) -> Callable[[F], F]:
     """Compile the decorated function at its first call, and find it in Numba's cache afterwards.
 
-    The cache looks at the function's own file alone: an edit to a compiled function that it calls from another file is
-    not seen until the calling file is touched.
+    What another version of the kernels left in the cache is not looked at. Numba itself compares a function's own file
+    alone, and only after it has unpickled the cache's index, which fails where a type has moved to another module.
 
     Args:
         fastmath: let LLVM reorder sums and assume finite values.
     """
     decorate: Callable[[F], F] = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")
-    return decorate
+
+    def compile_and_keep(function: F) -> F:
+        dispatcher: Any = decorate(function)
+        # the one thing that Numba reads before the index itself: its own version
+        index = dispatcher._cache._cache_file
+        index._version = f"{index._version} {SOURCES}"
+        kept: F = dispatcher
+        return kept
+
+    return compile_and_keep
