@@ -12,10 +12,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from camshaft.engine.errors import CamshaftError, RankLostError
+from camshaft.engine.runtime.limit import within
 from camshaft.engine.runtime.ranks import Ranks
 
 ROLL_CALL_SECONDS = 5.0
 """How long a rank that lost contact waits for the others to answer."""
+STORE_SECONDS = 5.0
+"""How long the store is waited for: the process that keeps it may hang."""
 FAREWELL_SECONDS = 10.0
 """How long the first rank, which keeps the store, waits at most for the others to read it."""
 _POLL_SECONDS = 0.05
@@ -46,7 +49,10 @@ def ending_together(ranks: Ranks) -> Iterator[None]:
             ranks.abort()
             _farewell(store, ranks, set())
             raise
-        reason, silent = _roll_call(store, ranks, line)
+        try:
+            reason, silent = within(ROLL_CALL_SECONDS + STORE_SECONDS, lambda: _roll_call(store, ranks, line))
+        except TimeoutError:  # the store stands still, and with it the rank that keeps it
+            reason, silent = _not_answering([0], line), {0}
         ranks.abort()
         _farewell(store, ranks, silent)
         raise RankLostError(reason) from error
@@ -78,11 +84,14 @@ def _roll_call(store: Any, ranks: Ranks, line: str) -> tuple[str, set[int]]:
         silent = [0]
     finally:
         _tell(store, f"{_READ}/{ranks.rank}", "read")
-    first = _short(line)
     if not silent:
-        return f"all ranks lost contact: {first}", set()
+        return f"all ranks lost contact: {_short(line)}", set()
+    return _not_answering(silent, line), set(silent)
+
+
+def _not_answering(silent: list[int], line: str) -> str:
     named = f"rank {silent[0]} does" if len(silent) == 1 else f"ranks {', '.join(map(str, silent))} do"
-    return f"{named} not answer: killed, out of memory or hanging ({first})", set(silent)
+    return f"{named} not answer: killed, out of memory or hanging ({_short(line)})"
 
 
 def _short(line: str) -> str:
@@ -92,8 +101,8 @@ def _short(line: str) -> str:
 
 
 def _tell(store: Any, key: str, text: str) -> None:
-    with suppress(Exception):  # who could be told is gone already
-        store.set(key, text)
+    with suppress(Exception):  # who could be told is gone already, or stands still
+        within(STORE_SECONDS, lambda: store.set(key, text))
 
 
 def _farewell(store: Any, ranks: Ranks, silent: set[int]) -> None:

@@ -10,9 +10,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.engine.errors import CamshaftError
+from camshaft.engine.errors import CamshaftError, RankLostError
+from camshaft.engine.runtime.limit import within
 
 Value = TypeVar("Value")
+
+_meetings: Any = None
+"""The process group in which ranks meet: see `Ranks.join`."""
+_time_limit = timedelta(minutes=30)
+"""Of waiting in any process group."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,36 @@ class Ranks:
         Several ranks meet at MASTER_ADDR:MASTER_PORT, which every launcher sets. One process needs neither a port
         nor a launcher.
 
+        Beside the group for tensors, whose backend is NCCL on GPUs, several ranks make one of gloo, in which they wait
+        for each other and exchange what is no tensor. NCCL's time limit ends a process without a word; gloo's is an
+        error, which is answered by saying who is missing (`camshaft.engine.runtime.parting`).
+
         Args:
             timeout: after so long in one collective a rank that does not answer is an error.
         """
-        import torch  # noqa: PLC0415 - slow to import; who only asks for the rank needs none of it
+        import torch.distributed as dist  # noqa: PLC0415 - slow to import; who only asks for the rank needs none of it
+
+        global _meetings, _time_limit  # noqa: PLW0603 - one for a process, as torch's own groups are
+        os.environ.setdefault("LOCAL_RANK", str(self.local_rank))
+        if not dist.is_initialized():
+            _meetings = None
+            self._open(timeout)
+        if _meetings is None and self.world_size > 1:
+            _time_limit = timeout
+            _meetings = dist.new_group(backend="gloo", timeout=timeout)
+
+    def limit_waiting(self) -> None:
+        """Give every process group the time limit of `join`: libraries open groups of their own, with torch's limit."""
         import torch.distributed as dist  # noqa: PLC0415
 
-        os.environ.setdefault("LOCAL_RANK", str(self.local_rank))
-        if dist.is_initialized():
-            return
+        for group in list(dist.distributed_c10d._world.pg_map):
+            dist.distributed_c10d._set_pg_timeout(_time_limit, group)
+
+    def _open(self, timeout: timedelta) -> None:
+        """Open torch's process group."""
+        import torch  # noqa: PLC0415
+        import torch.distributed as dist  # noqa: PLC0415
+
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank)
         backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -63,14 +90,16 @@ class Ranks:
             dist.init_process_group(backend, rank=self.rank, world_size=self.world_size, timeout=timeout)
 
     def leave(self) -> None:
-        """Close the process group that `join` opened, so that the process ends without a warning."""
+        """Close the process groups that `join` opened, so that the process ends without a warning."""
         import torch.distributed as dist  # noqa: PLC0415
 
+        global _meetings  # noqa: PLW0603
+        _meetings = None
         if dist.is_initialized():
             dist.destroy_process_group()
 
     def abort(self) -> None:
-        """Close the process group at once: other ranks that wait in a collective fail there instead of waiting on."""
+        """Close the process groups at once: other ranks that wait in a collective fail there instead of waiting on."""
         import torch.distributed as dist  # noqa: PLC0415
 
         if dist.is_initialized():
@@ -92,7 +121,7 @@ class Ranks:
             import torch.distributed as dist  # noqa: PLC0415 - torch is slow to import and one process never needs it
 
             self.join()
-            dist.barrier()
+            dist.barrier(_meetings)
 
     def agree(self, decide: Callable[[], Value]) -> Value:
         """What `decide` returns on the first rank, on every rank; it runs on the first rank alone.
@@ -110,7 +139,7 @@ class Ranks:
                 answer = [(decide(), None)]
             except Exception as error:  # handed to the other ranks, raised below
                 answer = [(None, error)]
-        dist.broadcast_object_list(answer, src=0)
+        dist.broadcast_object_list(answer, src=0, group=_meetings)
         value, raised = answer[0]
         if raised is not None:
             raise raised
@@ -126,7 +155,7 @@ class Ranks:
 
         self.join()
         errors: list[CamshaftError | None] = [None] * self.world_size
-        dist.all_gather_object(errors, error)
+        dist.all_gather_object(errors, error, group=_meetings)
         for raised in errors:
             if raised is not None:
                 raise raised
@@ -152,7 +181,7 @@ class Ranks:
 
         self.join()
         values: list[Value] = [value] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=_meetings)
         return values
 
     def add(self, key: str, amount: int) -> int:
@@ -161,8 +190,15 @@ class Ranks:
         Args:
             key: the counter's name; it starts at 0.
             amount: what is added.
+
+        Raises:
+            RankLostError: the process that keeps the store, which is the first rank or the launcher, does not answer.
         """
-        return int(self.store().add(f"camshaft/{key}", amount))
+        store = self.store()
+        try:
+            return within(_time_limit.total_seconds(), lambda: int(store.add(f"camshaft/{key}", amount)))
+        except TimeoutError as error:
+            raise RankLostError(f"rank 0 does not answer: the store that it keeps {error}") from None
 
     def sum(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         """The elementwise sum over all ranks, the same on each.
@@ -177,10 +213,8 @@ class Ranks:
 
         self.join()
         total = torch.from_numpy(values.copy())
-        if dist.get_backend() == "nccl":
-            total = total.cuda()
-        dist.all_reduce(total)
-        return total.cpu().numpy()
+        dist.all_reduce(total, group=_meetings)
+        return total.numpy()
 
 
 def _number(name: str, default: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -77,17 +78,14 @@ class Exchange:
     def raise_alike(self, error: Exception | None) -> None:
         """Raise on every rank the error of the lowest rank that has one; nothing where none has.
 
-        Several ranks wait for the sum of one number on the device: call it between steps, where little is queued there.
-        An error that is not a `CamshaftError` is raised as a `TrainingError` with its text, since not every exception
-        can be sent.
+        Several ranks wait for each other here, though not for the device. An error that is not a `CamshaftError` is
+        raised as a `TrainingError` with its text, since not every exception can be sent.
         """
         if self._ranks.world_size == 1:
             if error is not None:
                 raise error
             return
-        failed = torch.tensor(float(error is not None)).to(self._device)
-        dist.all_reduce(failed)
-        if not failed.item():
+        if not self._ranks.sum(np.array([error is not None], np.int64)).any():
             return
         told = error
         if told is not None and not isinstance(told, CamshaftError):

@@ -1,6 +1,6 @@
-"""A process of a training test: its network fails on the last rank in the third step.
+"""A process of a training test: its network fails or stands still on the last rank in the third step.
 
-python accident_worker.py FOLDER forward|backward
+python accident_worker.py FOLDER forward|backward|hang
 """
 
 import importlib.util
@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ spec.loader.exec_module(tiny)
 
 
 class Fails(tiny.TinyNetwork):
-    """Raises in the third forward pass, or in the backward pass that follows it."""
+    """Raises in the third forward pass, or in the backward pass that follows it; or does not return from it."""
 
     def __init__(self, where):
         super().__init__(dropout=0.0)
@@ -36,6 +37,8 @@ class Fails(tiny.TinyNetwork):
         if self.calls == 3:
             if self.where == "nowhere":
                 return output
+            if self.where == "hang":
+                time.sleep(600)
             if self.where == "forward":
                 raise ValueError("a bug")
             output.register_hook(self.fail)
@@ -49,7 +52,7 @@ def main():
     torch.set_num_threads(1)
     folder, where = Path(sys.argv[1]), sys.argv[2]
     ranks = Ranks.from_environment()
-    ranks.join()
+    ranks.join(timedelta(seconds=15))
     last = ranks.rank == ranks.world_size - 1
     error = None
     try:
