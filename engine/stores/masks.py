@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -167,8 +168,8 @@ class MaskFolder:
         return np.asarray(labels, np.uint8)
 
     def ids_done(self) -> set[str]:
-        """The images whose files are whole; a half-written one has another name, a cut one no end."""
-        return {name for name, file in self._files() if _is_whole(file)}
+        """The images whose files are whole; a half-written one has another name, a damaged one a wrong checksum."""
+        return {name for name, file in self._files() if _is_whole(file.read_bytes())}
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for file in self.path.glob("*.png"):
@@ -183,18 +184,20 @@ class MaskFolder:
             provenance: where the masks came from, kept in the manifest; JSON values.
 
         Raises:
-            StoreError: a mask is missing.
+            StoreError: a mask is missing or damaged; `ids_done` leaves it out.
         """
-        done = self.ids_done()
-        if missing := [name for name in ids if name not in done]:
+        lines, missing = [], []
+        for name in ids:
+            file = file_of(self.path, name, ".png")
+            data = file.read_bytes() if file.exists() else b""
+            lines.append(f"{hashlib.sha256(data).hexdigest()}  {name}.png\n")
+            if not _is_whole(data):
+                missing.append(name)
+        if missing:
             raise StoreError(
-                f"{self.path}: {len(missing)} of {len(ids)} masks are missing, the first is {missing[0]!r}"
+                f"{self.path}: {len(missing)} of {len(ids)} masks are missing or damaged, the first is {missing[0]!r}"
             )
         remove_leftovers(self.path)
-        lines = []
-        for name in ids:
-            digest = hashlib.sha256(file_of(self.path, name, ".png").read_bytes()).hexdigest()
-            lines.append(f"{digest}  {name}.png\n")
         write_bytes(self.path / _TABLE, "".join(lines).encode())
         facts = {"masks": len(ids), "provenance": dict(provenance)}
         write_manifest(self.path, FORMAT, [self.path / _HEADER, self.path / _TABLE], facts)
@@ -227,12 +230,15 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _is_whole(file: Path) -> bool:
-    with file.open("rb") as opened:
-        start = opened.read(len(_PNG_START))
-        opened.seek(0, 2)
-        opened.seek(max(0, opened.tell() - len(_PNG_END)))
-        return start == _PNG_START and opened.read() == _PNG_END
+def _is_whole(png: bytes) -> bool:
+    """Whether a PNG has its start, its end, and between them chunks that fit their checksums."""
+    position = len(_PNG_START)
+    while position + 12 <= len(png):
+        end = position + 12 + int.from_bytes(png[position : position + 4])
+        if zlib.crc32(png[position + 4 : end - 4]) != int.from_bytes(png[end - 4 : end]):
+            return False
+        position = end
+    return position == len(png) and png.startswith(_PNG_START) and png.endswith(_PNG_END)
 
 
 def voc_palette() -> np.ndarray:

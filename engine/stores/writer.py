@@ -79,7 +79,7 @@ class MapStoreWriter:
 
     def _is_whole(self, block: int) -> bool:
         try:
-            _open_shard(self.path, self.layout, block)
+            _open_shard(self.path, self.layout, block).check_chunks()
         except StoreError:
             return False
         return True

@@ -152,6 +152,13 @@ def test_damaged_tables_stop_a_writer(path):
         MapStoreWriter.open(path)
 
 
+@pytest.mark.parametrize("position", [0, 50, -10])
+def test_a_shard_with_a_flipped_bit_counts_as_missing(path, position):
+    file = shard_path(path, 1)
+    with_flipped_bit(file, position % file.stat().st_size, 0)
+    assert MapStoreWriter.open(path).blocks_missing() == [1]
+
+
 @pytest.mark.parametrize("cut", [slice(1, None), slice(0, 0), slice(0, -1), slice(-100, None)])
 def test_a_shard_that_lost_bytes_counts_as_missing(path, cut):
     file = shard_path(path, 1)

@@ -93,8 +93,21 @@ def test_ids_done_counts_only_whole_files(folder):
     (folder.path / "other.png").write_bytes(b"x" * 50)
     (folder.path / ".part-7-d.png").write_bytes(whole)
     assert folder.ids_done() == {"a", "b", "c"}
-    with pytest.raises(StoreError, match=r"1 of 2 masks are missing, the first is 'cut'"):
+    with pytest.raises(StoreError, match=r"1 of 2 masks are missing or damaged, the first is 'cut'"):
         folder.finalize(["a", "cut"], {})
+
+
+@pytest.mark.parametrize("position", [3, 9, 20, 60, 900, -30, -14, -9, -1])
+def test_a_mask_with_a_flipped_bit_is_not_done(folder, position):
+    for name in ("a", "b"):
+        folder.write(name, some_labels())
+    file = folder.path / "b.png"
+    data = bytearray(file.read_bytes())
+    data[position] ^= 4
+    file.write_bytes(data)
+    assert folder.ids_done() == {"a"}
+    with pytest.raises(StoreError, match=r"1 of 2 masks are missing or damaged, the first is 'b'"):
+        folder.finalize(["a", "b"], {})
 
 
 def test_killed_in_the_middle_of_a_write(folder, child):
