@@ -82,6 +82,46 @@ def test_a_corrupt_image_may_be_skipped_and_is_listed(
     assert record["figures"]["images"] == 5
 
 
+@pytest.fixture(scope="module")
+def five_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many photos, all of one class."""
+    root = tmp_path_factory.mktemp("many")
+    (root / "images").mkdir()
+    image = Image.effect_noise((40, 30), 50).convert("RGB")
+    for number in range(500):
+        image.save(root / f"images/p{number:03}.jpg")
+    (root / "tags.csv").write_text("id,cat\n" + "".join(f"p{number:03},1\n" for number in range(500)))
+    return root
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[: len(data) // 2], lambda data: data[:-2], lambda data: bytes(len(data)), lambda data: data[:0]],
+    ids=["half", "no end", "zeros", "empty"],
+)
+def test_one_corrupt_jpeg_among_500(
+    five_hundred: Path, write_recipe: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    damage: Callable[[bytes], bytes],
+) -> None:  # fmt: skip
+    from camshaft.engine.cli.main import main
+    from camshaft.engine.data import inspect, open_data
+    from camshaft.engine.data.folder import FolderSettings
+
+    path = five_hundred / "images/p347.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    try:
+        assert main(["run", str(write_recipe(recipe_of(five_hundred))), "--out", str(tmp_path / "run")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"camshaft: {path}: ")
+        settings = FolderSettings(kind="folder", root=five_hundred, val_fraction=0, on_corrupt="skip")
+        found = inspect(open_data(settings, tmp_path), ["train"], on_corrupt="skip").splits["train"]
+    finally:
+        path.write_bytes(whole)
+    assert [one.image_id for one in found.skipped] == ["p347"]
+    assert found.ids == tuple(f"p{number:03}" for number in range(500) if number != 347)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -82,8 +82,6 @@ def test_one_rank_and_two_make_the_same(
         if stage["id"] in TRAININGS:
             stage |= {"iterations": 1, "log_every": 1}
             del stage["epochs"]
-        if stage["id"] == "cgnet":
-            stage["maximum"] = "map"  # that of a micro-batch differs with the number of ranks
         if stage["id"] == "maps":
             stage["network"] = "ordinary"
     recipe, one, both = write_recipe(tiny), tmp_path / "one", tmp_path / "both"
