@@ -6,7 +6,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-INSTALL := $(BIN)/python -m pip install --quiet --no-warn-script-location --constraint constraints.txt
+# DeepSpeed's setup.py imports what lies beside it, which PYTHONSAFEPATH forbids; pip's build backend allows it.
+INSTALL := $(BIN)/python -m pip install --quiet --no-warn-script-location --use-pep517 --constraint constraints.txt
 
 .PHONY: demo test lint types check clean
 

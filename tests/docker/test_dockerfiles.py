@@ -54,7 +54,9 @@ def test_all_that_is_installed_travels(dockerfile: Path) -> None:
 
 def test_it_ends_as_an_ordinary_user_with_a_command_that_parses(dockerfile: Path) -> None:
     steps = instructions(dockerfile)
-    assert [rest for name, rest in steps if name == "USER"][-1] == "camshaft"
+    # As a number, so that an orchestrator can see that it is not root.
+    assert [rest for name, rest in steps if name == "USER"][-1] == "1000"
+    assert "useradd --create-home --uid 1000 camshaft" in " ".join(rest for name, rest in steps if name == "RUN")
     last = dict(steps)
     assert json.loads(last["ENTRYPOINT"]) == ["camshaft"]
     assert callable(parser().parse_args(json.loads(last["CMD"])).command)
