@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 import camshaft
-from camshaft.engine.errors import StoreError
 from camshaft.engine.pipeline import fingerprint
 from camshaft.engine.runtime.devices import processor_name
 from camshaft.engine.runtime.files import write_json
-from camshaft.engine.stores.manifest import STAGE_FILE
+from camshaft.engine.stores.manifest import STAGE_FILE, check_digests, check_sizes, file_entries
 
 FILE = STAGE_FILE
 RESULT_SUFFIXES = (".safetensors", ".json")
@@ -25,7 +24,7 @@ def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
     """The record of a complete stage; None where the stage is not done.
 
     Raises:
-        StoreError: the stage was complete, but one of its files is gone or has another size since.
+        StoreError: the stage was complete, but one of its files is gone or altered since.
     """
     try:
         record = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -33,22 +32,20 @@ def read(folder: Path, expected: str) -> Mapping[str, Any] | None:
         return None
     if not isinstance(record, dict) or record.get("fingerprint") != expected or "files" not in record:
         return None
-    for name, size in record["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            state = "is gone" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
-            raise StoreError(f"{path}: {state} since the stage was completed; remove {folder} to have it made again")
+    if not all(isinstance(entry, dict) for entry in record["files"].values()):
+        return None  # of an earlier version, which kept sizes alone
+    check_sizes(folder, record)
+    check_digests(folder, record, record["files"])
     return record
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a stage: add the sizes of its results' files, write stage.json, and return what it holds.
+    """Complete a stage: add what its results' files must be, write stage.json, and return what it holds.
 
     Stores in folders have manifests of their own, and logs may be moved away.
     """
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.suffix in RESULT_SUFFIXES}
-    files.pop(FILE, None)
-    values = {**as_json(record), "files": files}
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in RESULT_SUFFIXES and path.name != FILE]
+    values = {**as_json(record), "files": file_entries(folder, files)}
     write_json(folder / FILE, values)
     return values
 

@@ -24,11 +24,15 @@ def write_manifest(folder: Path, kind: str, files: Iterable[Path], facts: Mappin
         files: every file of it, in order.
         facts: what else is worth knowing; JSON values.
     """
-    entries = {
+    body = {"format": kind, **facts, "files": file_entries(folder, files)}
+    write_bytes(folder / NAME, _text({**body, _DIGEST: _digest(body)}))
+
+
+def file_entries(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What `check_sizes` and `check_digests` compare files of `folder` with, by their names."""
+    return {
         file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, _DIGEST: sha256_of(file)} for file in files
     }
-    body = {"format": kind, **facts, "files": entries}
-    write_bytes(folder / NAME, _text({**body, _DIGEST: _digest(body)}))
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:

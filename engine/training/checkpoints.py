@@ -30,6 +30,7 @@ from camshaft.engine.runtime.files import (
     write_json,
 )
 from camshaft.engine.runtime.ranks import Ranks
+from camshaft.engine.stores.manifest import file_entries
 from camshaft.engine.training.place import Place
 from camshaft.engine.training.state import gather_state, restore_state
 
@@ -122,8 +123,8 @@ class CheckpointFolder:
             file.write(save(state))
             file.flush()
             os.fsync(file.fileno())
-        entry = {"bytes": (folder / STATE).stat().st_size, "sha256": sha256_of(folder / STATE)}
-        manifest = {"identity": self._identity, "place": place.to_json(), "files": {STATE: entry}}
+        files = file_entries(folder, [folder / STATE])
+        manifest = {"identity": self._identity, "place": place.to_json(), "files": files}
         write_json(folder / MANIFEST, manifest)
 
     def _all(self) -> list[Path]:

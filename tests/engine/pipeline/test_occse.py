@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from camshaft.engine.cli.main import main
 from camshaft.engine.errors import CamshaftError, DataError, StoreError, TrainingError, WeightsError
 from camshaft.engine.models import load_network, save_network
+from camshaft.engine.pipeline import record
 from camshaft.engine.pipeline.recipe import load
 from camshaft.engine.pipeline.run import data_of_run, run
 from camshaft.engine.report.balance import balance
@@ -166,8 +167,19 @@ def test_a_guide_cut_short_stops_the_run_in_one_line(done: Run, tmp_path: Path) 
     def cut(file: Path) -> None:
         file.write_bytes(file.read_bytes()[:-64])
 
-    with pytest.raises(StoreError, match=r"network\.safetensors: has \d+ bytes instead of \d+ since") as raised:
+    with pytest.raises(StoreError, match=r"network\.safetensors: damaged: \d+ bytes, expected \d+; remove") as raised:
         replaced(done, tmp_path, cut)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_guide_with_a_flipped_bit_stops_the_run_in_one_line(done: Run, tmp_path: Path) -> None:
+    def flip(file: Path) -> None:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"network\.safetensors: damaged: its SHA-256 is not the .*; remove") as raised:
+        replaced(done, tmp_path, flip)
     assert "\n" not in str(raised.value)
 
 
@@ -176,6 +188,7 @@ def test_a_guide_of_other_classes_stops_the_run_in_one_line(done: Run, tmp_path:
         network = load_network(file)
         network.classes = ("tiger", *network.classes[1:])
         save_network(file, network)
+        record.write(file.parent, json.loads((file.parent / record.FILE).read_text()))
 
     with pytest.raises(WeightsError, match=r"was made for the classes tiger, .* but the data has") as raised:
         replaced(done, tmp_path, other)
