@@ -96,6 +96,11 @@ class ErasingObjective(Objective):
         maps = forward(batch.image).float()
         scores = pooled_scores(maps)
         classification = bce_per_image(scores, batch.tags).mean()
+        lesson = None
+        if self._guide is not None and self._learns:
+            # Before it judges: the lesson moves statistics of normalisation, which judging's backward pass needs as
+            # they were.
+            lesson = bce_per_image(pooled_scores(self._guide.train()(batch.image)), batch.tags).mean()
         left, remaining, erased = self._erase(batch, maps, moment)
         # The guide's weights take no gradient, but the image does: through the mask it reaches the network's maps,
         # for the remaining classes too.
@@ -109,8 +114,7 @@ class ErasingObjective(Objective):
             "weight": torch.full((), weight, device=maps.device),
         }
         loss = classification + weight * erasing
-        if self._guide is not None and self._learns:
-            lesson = bce_per_image(pooled_scores(self._guide.train()(batch.image)), batch.tags).mean()
+        if lesson is not None:
             loss, figures["guide"] = loss + lesson, lesson.detach()
         return loss, figures
 

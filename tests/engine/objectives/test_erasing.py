@@ -187,6 +187,22 @@ def test_a_guide_that_learns_is_taught_whole_images_and_judges_without_dropout(b
     torch.testing.assert_close(maps.grad, fixed_maps.grad)
 
 
+def test_a_guide_s_normalisation_may_learn_along(batch, moment):
+    """Judging takes the statistics that stand after the lesson, and its backward pass finds them unchanged."""
+    torch.manual_seed(5)
+    guide = nn.Sequential(nn.BatchNorm2d(3, momentum=0.5), nn.Conv2d(3, 3, 1, bias=False))
+    maps = torch.rand(4, 3, 4, 4, requires_grad=True)
+    loss, _ = ErasingObjective(settings(guidance="learning"), guide)(lambda _image: maps, batch, moment)
+    loss.backward()
+    expected = batch.image.mean((0, 2, 3)) / 2
+    torch.testing.assert_close(guide[0].running_mean, expected)
+    assert guide[0].weight.grad.abs().sum() > 0
+    fixed_maps = maps.detach().clone().requires_grad_()
+    fixed, _ = ErasingObjective(settings(), guide)(lambda _image: fixed_maps, batch, moment)
+    fixed.backward()
+    torch.testing.assert_close(maps.grad, fixed_maps.grad)
+
+
 @pytest.mark.parametrize("maximum", ["map", "batch"])
 def test_the_mask_s_maximum_is_the_map_s_own_or_the_batch_s(maximum):
     """Maps of 1 and 4 everywhere: each erases all of its image, or the first erases a quarter."""
