@@ -46,7 +46,7 @@ class FileSettings(Settings):
 
     root: Annotated[Path, RecipePath()]
     """The data set's folder; relative to the recipe's folder."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = Field(None, min_length=1)
     """Classes in use, in this order; null: all that the tags know."""
     mask_values: dict[str, int] | None = None
     """Value in mask files by class name; null: VOC's own values if the layout and all classes are VOC's, else 1, 2 …"""

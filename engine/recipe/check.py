@@ -110,6 +110,8 @@ def _text(details: ErrorDetails, name: str, names: list[str]) -> str:
         return f"unknown {context['discriminator']} {context['tag']!r}{hint} (there are {', '.join(tags)})"
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}" + (f", not {_shown(value)}" if _is_plain(value) else "")
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} of them, not {context['actual_length']}"
     if kind == "union_tag_not_found":
         return f"the key {context['discriminator']} is missing, which says what this is"
     message = details["msg"].removeprefix("Value error, ")

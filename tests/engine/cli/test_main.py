@@ -42,6 +42,7 @@ def test_a_users_mistake_is_one_message_without_a_traceback(tmp_path: Path, caps
         ("data={kind: voc, root: ~no_such_user/voc}", "data.root: ~no_such_user is no user's folder on this machine"),
         ("stages.drs.backbone.weights=~no_such_user/x", "weights: ~no_such_user is no user's folder on this machine"),
         ("stages=3", "stages: must be a list, not 3"),
+        ("data={kind: voc, root: x, classes: []}", "data.classes: must have at least 1 of them, not 0"),
         ("data=null", "data: must be a mapping of keys to values, not null"),
         ("stages.drs.epochs=true", "stages.drs.epochs: is a number, not true"),
         ("name=null", "name: Input should be a valid string, not null"),

@@ -80,7 +80,7 @@ def test_everything_wrong_with_any_variant_is_said_at_once(sweep: Callable[[str]
     [
         ("base: recipe.yaml\nname: x\n", "sweep.yaml: has no variants, so it is no sweep: camshaft run runs a recipe"),
         ("base: recipe.yaml\nvariants: [{name: a}]\n", "sweep.yaml: name: is missing"),
-        (f"{HEAD}variants: []\n", "variants: Tuple should have at least 1 item"),
+        (f"{HEAD}variants: []\n", "variants: must have at least 1 of them, not 0"),
         (f"{HEAD}variants: [{{name: a}}, {{name: a}}]\n", "variants: 'a' stands more than once"),
         (f"{HEAD}variants: [{{name: ../a}}]\n", "variants.0.name: String should match pattern"),
         (f"{HEAD}variants:\n  - {{seed: 3}}\n", "variants.0.name: is missing (line 4)"),
