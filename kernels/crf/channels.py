@@ -31,3 +31,11 @@ def blocks_of(lanes: simd.Lanes, blocks: int) -> int:
 def keeps_differences(lanes: simd.Lanes) -> bool:
     """Return whether the channels are differences from the last label, not the labels themselves."""
     return lanes.width <= 2
+
+
+@compiled()
+def labels_of(lanes: simd.Lanes, labels: int) -> int:
+    """Return the number of labels: a constant for narrow lanes, so that loops over them are unrolled."""
+    if keeps_differences(lanes):
+        return lanes.width + 1
+    return lanes.width if lanes.width < 8 else labels

@@ -15,6 +15,7 @@ from camshaft.kernels.simd import peek, poke
 D = 5
 CORNERS = D + 1
 SCALE = (np.sqrt(2 / 3) * CORNERS / np.sqrt([(i + 1) * (i + 2) for i in range(D)])).astype(np.float32)
+ROWS = D + CORNERS  # of what is kept of a row of pixels: features, and where they lie
 ORDER_BITS = 15  # of a simplex's key: the ranks of its first five coordinates, three bits each
 
 Floats = NDArray[np.float32]
@@ -55,15 +56,15 @@ def read_row(image: NDArray[np.uint8], y: int, left: int, wide: int, quotients: 
 
 
 @compiled()
-def less(a: np.float32, b: np.float32) -> np.int32:
+def less(a: np.float32, b: np.float32) -> np.float32:
     """Return 1 if a < b, else 0."""
-    return np.int32(a < b)
+    return np.float32(1) if a < b else np.float32(0)
 
 
 @compiled()
-def beyond(rank: np.int32) -> np.int32:
+def beyond(rank: np.float32) -> np.float32:
     """Return what to add to a coordinate, in steps of 6, for its rank to come to lie in 0..5."""
-    return np.int32(rank < 0) - np.int32(rank > D)
+    return less(rank, np.float32(0)) - less(np.float32(D), rank)
 
 
 @compiled()
@@ -73,28 +74,24 @@ def exchange(a: np.float32, b: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @compiled()
-def embed(
-    features: Floats, pixel: int, size: int, strides: NDArray[np.int64], simplices: NDArray[np.int64], weights: Floats
-) -> None:
+def embed(row: Floats, pixel: int, size: int, weights: Floats) -> None:
     """Find the simplices and the weights of a row, whose first pixel is the tile's pixel-th (reference.embed).
 
-    Its sums and products come in pydensecrf's order: on the edge between two simplices rounding decides.
+    Its sums and products come in pydensecrf's order: on the edge between two simplices rounding decides. Whole numbers
+    are float32 here too, which holds them exactly: all of a vector's lanes then have one width.
 
     Args:
-        features: float32, flat (5, WIDTH).
+        row: float32, flat (ROWS, WIDTH): the five features; then, filled in, the coordinates of the simplex's first
+            vertex, divided by 6 and without the last, and their ranks, as the digits of one octal number.
         pixel, size: the row's first pixel, and how many the tile has.
-        strides: of the vertices' keys.
-        simplices: int64 (WIDTH,), filled: keys that tell simplices apart.
         weights: float32, flat (6, size): the row's barycentric weights are filled in.
     """
-    scale = SCALE
-    six, sixth, one = np.float32(6), np.float32(1 / 6), np.float32(1)
-    k0, k1, k2, k3, k4 = strides[0], strides[1], strides[2], strides[3], strides[4]
+    six, sixth, one, scale = np.float32(6), np.float32(1 / 6), np.float32(1), SCALE
     for x in range(WIDTH):
         # elevate
-        f0, f1 = peek(features, x) * scale[0], peek(features, WIDTH + x) * scale[1]
-        f2, f3 = peek(features, 2 * WIDTH + x) * scale[2], peek(features, 3 * WIDTH + x) * scale[3]
-        f4 = peek(features, 4 * WIDTH + x) * scale[4]
+        f0, f1 = peek(row, x) * scale[0], peek(row, WIDTH + x) * scale[1]
+        f2, f3 = peek(row, 2 * WIDTH + x) * scale[2], peek(row, 3 * WIDTH + x) * scale[3]
+        f4 = peek(row, 4 * WIDTH + x) * scale[4]
         sum3 = f4 + f3
         sum2 = sum3 + f2
         sum1 = sum2 + f1
@@ -111,7 +108,7 @@ def embed(
             e4 - n4 * six,
             e5 - n5 * six,
         )
-        excess = np.int32(n0 + n1 + n2 + n3 + n4 + n5)
+        excess = n0 + n1 + n2 + n3 + n4 + n5
         b01, b02, b03, b04, b05 = less(d0, d1), less(d0, d2), less(d0, d3), less(d0, d4), less(d0, d5)
         b12, b13, b14, b15 = less(d1, d2), less(d1, d3), less(d1, d4), less(d1, d5)
         b23, b24, b25, b34, b35, b45 = (
@@ -123,22 +120,24 @@ def embed(
             less(d4, d5),
         )
         r0 = excess + b01 + b02 + b03 + b04 + b05
-        r1 = excess + np.int32(1) - b01 + b12 + b13 + b14 + b15
-        r2 = excess + np.int32(2) - b02 - b12 + b23 + b24 + b25
-        r3 = excess + np.int32(3) - b03 - b13 - b23 + b34 + b35
-        r4 = excess + np.int32(4) - b04 - b14 - b24 - b34 + b45
-        r5 = excess + np.int32(5) - b05 - b15 - b25 - b35 - b45
+        r1 = excess + np.float32(1) - b01 + b12 + b13 + b14 + b15
+        r2 = excess + np.float32(2) - b02 - b12 + b23 + b24 + b25
+        r3 = excess + np.float32(3) - b03 - b13 - b23 + b34 + b35
+        r4 = excess + np.float32(4) - b04 - b14 - b24 - b34 + b45
+        r5 = excess + np.float32(5) - b05 - b15 - b25 - b35 - b45
         s0, s1, s2, s3, s4, s5 = beyond(r0), beyond(r1), beyond(r2), beyond(r3), beyond(r4), beyond(r5)
-        i0, i1, i2 = np.int32(n0) + s0, np.int32(n1) + s1, np.int32(n2) + s2
-        i3, i4, i5 = np.int32(n3) + s3, np.int32(n4) + s4, np.int32(n5) + s5
-        corner = np.int64(i0) * k0 + np.int64(i1) * k1 + np.int64(i2) * k2 + np.int64(i3) * k3 + np.int64(i4) * k4
-        shape = (r0 + 6 * s0) + ((r1 + 6 * s1) << 3) + ((r2 + 6 * s2) << 6) + ((r3 + 6 * s3) << 9)
-        shape += (r4 + 6 * s4) << 12
-        poke(simplices, x, ((corner * CORNERS) << ORDER_BITS) + np.int64(shape))
+        i0, i1, i2, i3, i4, i5 = n0 + s0, n1 + s1, n2 + s2, n3 + s3, n4 + s4, n5 + s5
+        poke(row, 5 * WIDTH + x, i0)
+        poke(row, 6 * WIDTH + x, i1)
+        poke(row, 7 * WIDTH + x, i2)
+        poke(row, 8 * WIDTH + x, i3)
+        poke(row, 9 * WIDTH + x, i4)
+        low = (r0 + six * s0) + np.float32(8) * (r1 + six * s1) + np.float32(64) * (r2 + six * s2)
+        poke(row, 10 * WIDTH + x, low + np.float32(512) * (r3 + six * s3) + np.float32(4096) * (r4 + six * s4))
         # barycentric weights are the gaps between the sorted differences: a sorting network
-        t0, t5 = exchange((e0 - np.float32(i0) * six) * sixth, (e5 - np.float32(i5) * six) * sixth)
-        t1, t3 = exchange((e1 - np.float32(i1) * six) * sixth, (e3 - np.float32(i3) * six) * sixth)
-        t2, t4 = exchange((e2 - np.float32(i2) * six) * sixth, (e4 - np.float32(i4) * six) * sixth)
+        t0, t5 = exchange((e0 - i0 * six) * sixth, (e5 - i5 * six) * sixth)
+        t1, t3 = exchange((e1 - i1 * six) * sixth, (e3 - i3 * six) * sixth)
+        t2, t4 = exchange((e2 - i2 * six) * sixth, (e4 - i4 * six) * sixth)
         t1, t2 = exchange(t1, t2)
         t3, t4 = exchange(t3, t4)
         t0, t3 = exchange(t0, t3)
@@ -154,3 +153,20 @@ def embed(
         poke(weights, 3 * size + pixel + x, t3 - t2)
         poke(weights, 4 * size + pixel + x, t4 - t3)
         poke(weights, 5 * size + pixel + x, t5 - t4)
+
+
+@compiled()
+def name_simplices(row: Floats, strides: NDArray[np.int64], simplices: NDArray[np.int64]) -> None:
+    """Fill simplices, int64 (WIDTH,), with keys that tell them apart.
+
+    Args:
+        row: float32, flat (ROWS, WIDTH), as `embed` leaves it.
+        strides: of the vertices' keys; these fit 47 bits, so that float64 holds them.
+    """
+    k0, k1, k2 = np.float64(strides[0]), np.float64(strides[1]), np.float64(strides[2])
+    k3, k4 = np.float64(strides[3]), np.float64(strides[4])
+    for x in range(WIDTH):
+        key = peek(row, 5 * WIDTH + x) * k0 + peek(row, 6 * WIDTH + x) * k1 + peek(row, 7 * WIDTH + x) * k2
+        key += peek(row, 8 * WIDTH + x) * k3 + peek(row, 9 * WIDTH + x) * k4
+        ranks = np.int64(peek(row, 10 * WIDTH + x))
+        poke(simplices, x, ((np.int64(key) * CORNERS) << ORDER_BITS) + ranks)

@@ -4,9 +4,11 @@ import numpy as np
 
 from camshaft.kernels import simd
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences
+from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences, labels_of
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
+from camshaft.kernels.crf.workspace import CACHE_LINE
 
+BLOCK = 16  # columns that are written together, so that the next rows still find what they read in the cache
 ABSENT = np.float32(-1e30)  # the logit of a channel that is no label
 
 
@@ -18,24 +20,36 @@ def emit(lanes: simd.Lanes, blocks: int, tiles: Tiles, tile: int, z: Floats, q: 
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
     left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
-    wide = min(WIDTH, tiles.width - left)
-    for y in range(min(tall, tiles.height - top)):
-        source = (y % tiles.period * tiles.run + y // tiles.period) * channels
-        target = (top + y) * tiles.width + left
-        if keeps_differences(lanes):
-            for x in range(wide):
-                last = np.float32(1)
-                for c in range(channels):
-                    last -= simd.peek(z, source + x * tall * channels + c)
-                last = max(np.float32(0), last / np.float32(channels + 1))
-                for c in range(channels):
-                    q_c = simd.peek(z, source + x * tall * channels + c) + last
-                    simd.poke(q, c * plane + target + x, max(np.float32(0), q_c))
-                simd.poke(q, channels * plane + target + x, last)
-        else:
-            for label in range(len(q) // plane):
-                for x in range(wide):
-                    simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * channels + label))
+    wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
+    for begin in range(0, wide, BLOCK):
+        end = min(wide, begin + BLOCK)
+        for y in range(high):
+            source = (y % tiles.period * tiles.run + y // tiles.period) * channels
+            target = (top + y) * tiles.width + left
+            if lanes.width < 8:
+                for x in range(begin, end):
+                    emit_pixel(lanes, plane, z, source + x * tall * channels, q, target + x)
+            else:
+                for label in range(len(q) // plane):
+                    for x in range(begin, end):
+                        simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * channels + label))
+
+
+@compiled()
+def emit_pixel(lanes: simd.Lanes, plane: int, z: Floats, source: int, q: Floats, target: int) -> None:
+    """Write the marginals of a pixel of two to four labels, which z has from index `source` on."""
+    channels = lanes.width
+    if keeps_differences(lanes):
+        last = np.float32(1)
+        for c in range(channels):
+            last -= simd.peek(z, source + c)
+        last = max(np.float32(0), last / np.float32(channels + 1))
+        for c in range(channels):
+            simd.poke(q, c * plane + target, max(np.float32(0), simd.peek(z, source + c) + last))
+        simd.poke(q, channels * plane + target, last)
+    else:
+        for label in range(channels):
+            simd.poke(q, label * plane + target, simd.peek(z, source + label))
 
 
 @compiled(fastmath=True)
@@ -55,8 +69,8 @@ def take_logs(
     channels = lanes.width * blocks
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
-    labels = len(probabilities) // plane
-    run = np.ones((tiles.run, labels * WIDTH), np.float32)
+    labels = labels_of(lanes, len(probabilities) // plane)
+    run = np.ones((tiles.run, labels * WIDTH + CACHE_LINE // 4), np.float32)  # else rows fall on the same cache sets
     for tile in range(member, tiles.number, members):
         left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
         wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)

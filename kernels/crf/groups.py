@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf import lattice
-from camshaft.kernels.crf.embedding import CORNERS, ORDER_BITS, D, Places, embed, read_row
+from camshaft.kernels.crf.embedding import CORNERS, ORDER_BITS, ROWS, D, Places, embed, name_simplices, read_row
 from camshaft.kernels.crf.lattice import GOLDEN
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
 from camshaft.kernels.crf.vertices import Table, find, merge, with_room
@@ -49,7 +49,7 @@ class Scratch(NamedTuple):
     """What is known of the tile at work.
 
     Attributes:
-        features: float32, flat (5, WIDTH), of one row.
+        features: float32, flat (ROWS, WIDTH), of one row of pixels; `embed` puts their simplices there.
         simplices: int64 (WIDTH,), the row's simplices: keys that tell them apart.
         weights: float32, flat (6, pixels of a tile): the pixels' barycentric weights.
         members: int32 (pixels,): the group of a pixel.
@@ -133,7 +133,7 @@ def scratch(tiles: Tiles, space: Workspace) -> Scratch:
     slots = space.take("tile slots", 1 << SLOT_BITS, np.int64)
     slots[:] = EMPTY
     return Scratch(
-        features=space.zeros("features", D * WIDTH, np.float32),
+        features=space.zeros("features", ROWS * WIDTH, np.float32),
         simplices=space.take("simplices", WIDTH, np.int64),
         weights=space.take("tile weights", CORNERS * tiles.size + WIDTH, np.float32),
         members=space.take("members", tiles.size, np.int32),
@@ -272,7 +272,8 @@ def build(
         local = 0
         for y in range(high):
             read_row(image, top + y, left, wide, quotients, row.features)
-            embed(row.features, y * wide, len(row.members), strides, row.simplices, row.weights)
+            embed(row.features, y * wide, len(row.members), row.weights)
+            name_simplices(row.features, strides, row.simplices)
             local = join_row(row, wide, y * wide, local)
         table = with_room(table, vertices, local * CORNERS)
         vertices = number_corners(row, local, strides, table, vertices)
