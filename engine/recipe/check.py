@@ -9,6 +9,12 @@ from pydantic_core import ErrorDetails
 
 from camshaft.engine.recipe.yaml import Document, Key
 
+_SAID = {
+    "missing": "is missing",
+    "too_short": "must have at least {min_length} of them, not {actual_length}",
+    "union_tag_not_found": "the key {discriminator} is missing, which says what this is",
+}
+"""What is said of some of pydantic's errors, filled in from their context."""
 _EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
@@ -99,8 +105,8 @@ def _path(key: Sequence[Any], missing: str | None, document: Any) -> str:
 def _text(details: ErrorDetails, name: str, names: list[str]) -> str:
     kind, value = details["type"], details.get("input")
     context: Mapping[str, Any] = details.get("ctx", {})
-    if kind == "missing":
-        return "is missing"
+    if kind in _SAID:
+        return _SAID[kind].format(**context)
     if kind == "extra_forbidden":
         # A key that has its place elsewhere is no misspelling.
         return f"unknown key {name!r}" + (suggestion(name, names) if name not in names else "")
@@ -110,10 +116,6 @@ def _text(details: ErrorDetails, name: str, names: list[str]) -> str:
         return f"unknown {context['discriminator']} {context['tag']!r}{hint} (there are {', '.join(tags)})"
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}" + (f", not {_shown(value)}" if _is_plain(value) else "")
-    if kind == "too_short":
-        return f"must have at least {context['min_length']} of them, not {context['actual_length']}"
-    if kind == "union_tag_not_found":
-        return f"the key {context['discriminator']} is missing, which says what this is"
     message = details["msg"].removeprefix("Value error, ")
     shown = _shown(value) if _is_plain(value) else ""
     return f"{message}" + (f", not {shown}" if shown and shown not in message else "")
