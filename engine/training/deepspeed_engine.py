@@ -91,6 +91,7 @@ def start_engine(
     config = deepspeed_config(settings, ranks.world_size, base)
     deepspeed = import_deepspeed()
     ranks.join()
+    _forget_closed_groups(deepspeed)
     # DeepSpeed opens groups of ranks, each of which waits for all of them until the time is up, even for one that was
     # killed while it imported DeepSpeed. Here its loss is seen at once.
     ranks.barrier()
@@ -99,6 +100,13 @@ def start_engine(
     # Nothing to average between one rank and itself; it would copy all gradients twice.
     engine.enable_backward_allreduce = ranks.world_size > 1 or settings.zero_stage > 0
     return engine
+
+
+def _forget_closed_groups(deepspeed: Any) -> None:
+    """Have DeepSpeed drop its groups where they were closed since: an earlier run of this process left them."""
+    groups = deepspeed.utils.groups
+    if groups._WORLD_GROUP is not None and groups._WORLD_GROUP not in torch.distributed.distributed_c10d._world.pg_map:
+        groups._release_process_group_references()
 
 
 @contextmanager

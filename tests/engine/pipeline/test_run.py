@@ -109,6 +109,6 @@ def test_a_change_runs_only_what_depends_on_it(
     network = next((run / "stages").glob("drs-*")) / "network.safetensors"
     network.write_bytes(network.read_bytes()[:-1])
     text = output_of(camshaft("run", recipe, "--out", run), code=1)
-    assert f"camshaft: {network}: has" in text
-    assert "since the stage was completed" in text
+    assert f"camshaft: {network}: damaged: " in text
+    assert f"remove {network.parent} and run again" in text
     assert "Traceback" not in text

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import camshaft.engine.runtime.ranks
 from camshaft.engine.data import inspect, open_data
 from camshaft.engine.data.scenes import ScenesSettings
 from camshaft.engine.errors import CamshaftError, DataError
@@ -97,7 +98,8 @@ def main():
     ranks.join(timedelta(seconds=120))
     ranks.barrier()
     if scenario == "hanging":  # the limit of `join` would hold for starting up, too
-        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=3))
+        camshaft.engine.runtime.ranks._time_limit = timedelta(seconds=3)
+        ranks.limit_waiting()
     data = open_data(ScenesSettings(kind="scenes", train=IMAGES, val=1, height=64, width=64), Path())
     context = StageContext(
         folder=folder,

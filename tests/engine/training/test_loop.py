@@ -10,6 +10,7 @@ from camshaft.engine.data import Augmentation, Loader, Normalization
 from camshaft.engine.data.scenes import Scenes, ScenesSettings
 from camshaft.engine.errors import Stopped, TrainingError
 from camshaft.engine.objectives import Objective, TagsObjective
+from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.seeds import seed_torch
 from camshaft.engine.runtime.stop import StopFlag
 
@@ -74,6 +75,13 @@ def test_the_same_twice_to_the_last_bit(run, another_run):
     run()
     another_run()
     assert_equal(another_run.weights(), run.weights())
+
+
+def test_a_process_trains_again_after_it_left_the_group(run, another_run):
+    run()
+    Ranks().leave()
+    another_run()
+    assert_equal(run.weights(), another_run.weights())
 
 
 @pytest.mark.parametrize("stage", [1, 2])
