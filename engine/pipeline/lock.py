@@ -16,6 +16,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         CamshaftError: another process holds it, or the folder can't be written to.
     """
+    check_place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
@@ -32,3 +33,14 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def check_place(folder: Path) -> None:
+    """See that nothing but folders is, or is above, a run's folder, which need not be there yet.
+
+    Raises:
+        CamshaftError: a file is.
+    """
+    there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    if not there.is_dir():
+        raise CamshaftError(f"{folder}: no run can be kept here: {there} is a file; name a folder with --out")

@@ -8,6 +8,7 @@ from typing import Literal
 from camshaft.engine.data import DataSet, open_data
 from camshaft.engine.errors import CamshaftError, RecipeError
 from camshaft.engine.pipeline import fingerprint, record
+from camshaft.engine.pipeline.lock import check_place
 from camshaft.engine.pipeline.prepare import FOLDER_DIGITS, STAGES
 from camshaft.engine.pipeline.recipe import LoadedRecipe
 from camshaft.engine.recipe.check import report
@@ -27,13 +28,19 @@ class PlannedStage:
     state: State
 
 
-def plan(loaded: LoadedRecipe, folder: Path) -> list[PlannedStage]:
+def plan(loaded: LoadedRecipe, folder: Path, data: DataSet | None = None) -> list[PlannedStage]:
     """What a run would do, without doing it: the recipe, its data's lists and all stages are checked.
+
+    Args:
+        loaded: the recipe.
+        folder: the run's.
+        data: the recipe's, where they are open already.
 
     Raises:
         CamshaftError: something is wrong already.
     """
-    data = open_data(loaded.recipe.data, loaded.base)
+    check_place(folder)
+    data = data or open_data(loaded.recipe.data, loaded.base)
     check_stages(loaded, data, Ranks())
     arithmetic, _ = resolve(loaded.recipe.precision)
     digests: dict[str, str] = {}

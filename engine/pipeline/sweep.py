@@ -1,6 +1,8 @@
 """Running a sweep: all variants in one folder, so that a stage which several of them share is computed once."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from camshaft.engine.pipeline.plan import PlannedStage, check_stages, plan
 from camshaft.engine.pipeline.prepare import STAGES, PreparedData, prepare
 from camshaft.engine.pipeline.recipe import LoadedRecipe
 from camshaft.engine.pipeline.run import RunResult, perform_stages, together
-from camshaft.engine.pipeline.variants import LoadedSweep
+from camshaft.engine.pipeline.variants import LoadedSweep, Variant
 from camshaft.engine.runtime.console import Console
 from camshaft.engine.runtime.files import write_json
 from camshaft.engine.runtime.ranks import Ranks
@@ -81,31 +83,45 @@ def plan_sweep(sweep: LoadedSweep, folder: Path) -> dict[str, list[PlannedStage]
     Raises:
         CamshaftError: something is wrong already.
     """
-    return {variant.name: plan(variant.loaded, folder) for variant in sweep.variants}
+    planned = {}
+    for variant, data, _ in _with_data(sweep):
+        with _variant_named(variant):
+            planned[variant.name] = plan(variant.loaded, folder, data)
+    return planned
 
 
 def _prepared(sweep: LoadedSweep, folder: Path, ranks: Ranks, console: Console) -> dict[str, PreparedData]:
     """The data of every variant; what would stop any of them is found here."""
     prepared: dict[str, PreparedData] = {}
+    for variant, data, is_first in _with_data(sweep):
+        told = console if is_first else Console(enabled=False)  # data that several variants share have one line
+        prepared[variant.name] = prepare(variant.loaded, data, folder / STAGES, ranks, told)
+        with _variant_named(variant):
+            check_stages(variant.loaded, data, ranks)
+    return prepared
+
+
+def _with_data(sweep: LoadedSweep) -> Iterator[tuple[Variant, DataSet, bool]]:
+    """Each variant, its data, which are opened once for all that share them, and whether it is the first of these."""
     opened: list[tuple[LoadedRecipe, DataSet]] = []
     for variant in sweep.variants:
         loaded = variant.loaded
-        # Data that several variants share are opened once, and have one line.
-        data = next((data for other, data in opened if _have_one_data_set(other, loaded)), None)
-        told = console if data is None else Console(enabled=False)
-        if data is None:
-            data = open_data(loaded.recipe.data, loaded.base)
-            opened.append((loaded, data))
-        prepared[variant.name] = prepare(loaded, data, folder / STAGES, ranks, told)
-        try:
-            check_stages(loaded, data, ranks)
-        except RecipeError as error:
-            raise RecipeError(f"variant {variant.name}: {error}") from None
-    return prepared
+        found = next((data for other, data in opened if _have_one_data_set(other, loaded)), None)
+        data = open_data(loaded.recipe.data, loaded.base) if found is None else found
+        opened.append((loaded, data))
+        yield variant, data, found is None
 
 
 def _have_one_data_set(one: LoadedRecipe, other: LoadedRecipe) -> bool:
     return (one.recipe.data, one.base) == (other.recipe.data, other.base)
+
+
+@contextmanager
+def _variant_named(variant: Variant) -> Iterator[None]:
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(f"variant {variant.name}: {error}") from None
 
 
 def _summary(sweep: LoadedSweep, seconds: float) -> dict[str, object]:

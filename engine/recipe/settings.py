@@ -52,6 +52,19 @@ class Settings(BaseModel):
         """The settings of one base class out of these, where a stage is made of several."""
         return kind.model_validate({name: getattr(self, name) for name in kind.model_fields})
 
+    def fingerprinted_settings(self) -> dict[str, Any]:
+        """The settings that change the result, as JSON values: not those that change only how it is reached, and added
+        ones only where they are not at their defaults."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            value = getattr(self, name)
+            if marks.get("runtime") or (marks.get("added") and value == field.default):
+                del values[name]
+            elif isinstance(value, Settings):
+                values[name] = value.fingerprinted_settings()
+        return values
+
 
 def runtime_field(default: Any, **constraints: Any) -> Any:
     """A field that changes how a stage runs but not what it computes: it takes no part in the stage's fingerprint."""

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,6 @@ def write_report(run_folder: Path, data: DataSet, gallery_images: int = 12) -> P
     _tidy(run_folder)
     try:
         with replacing_folder(target) as folder:
-            # A temporary folder is its owner's alone; the report is as readable as the run it belongs to.
-            folder.chmod(stat.S_IMODE(run_folder.stat().st_mode))
             galleries = gallery.write_galleries(run, data, folder, gallery_images)
             (folder / PAGE).write_text(_page(run, galleries), encoding="utf-8")
             if target.exists():

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Any
 from camshaft.engine.errors import CamshaftError, DiskFullError
 
 TEMPORARY_PREFIX = ".part-"
-_REFUSALS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT
-)  # fmt: skip
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT}
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that nobody else has; unlike `tempfile`'s, what gets it is as readable as any new file."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not path.name:
         raise CamshaftError(f"{path}: is a folder; a file is needed")
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    temporary = _temporary(path)
     with disk_full_named(path), _refusal_named(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,9 +89,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     `path` must not exist. A process that is killed leaves only a folder with a temporary name behind, which
     `remove_leftovers` clears.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
     with disk_full_named(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        temporary.mkdir(parents=True)
         try:
             yield temporary
             temporary.rename(path)

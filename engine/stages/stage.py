@@ -199,20 +199,3 @@ class Stage(Settings):
         """
         del inputs
         yield from ()
-
-    def fingerprinted_settings(self) -> dict[str, Any]:
-        """The settings that change the result, as JSON values."""
-        return without_runtime_fields(self)
-
-
-def without_runtime_fields(settings: Settings) -> dict[str, Any]:
-    """`settings` as JSON values, less the fields that change only how a stage runs, and added ones at their default."""
-    values = settings.model_dump(mode="json")
-    for name, info in type(settings).model_fields.items():
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        value = getattr(settings, name)
-        if extra.get("runtime") or (extra.get("added") and value == info.default):
-            del values[name]
-        elif isinstance(value, Settings):
-            values[name] = without_runtime_fields(value)
-    return values

@@ -22,13 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from camshaft.engine.errors import StoreError
-from camshaft.engine.runtime.files import (
-    TEMPORARY_PREFIX,
-    disk_full_named,
-    remove_leftovers,
-    sha256_of,
-    write_json,
-)
+from camshaft.engine.runtime.files import remove_leftovers, replacing_folder, sha256_of, write_json
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stores.manifest import file_entries
 from camshaft.engine.training.place import Place
@@ -96,20 +90,11 @@ class CheckpointFolder:
         return found.place
 
     def _write(self, state: dict[str, Tensor], path: Path, place: Place) -> None:
-        temporary = path.with_name(TEMPORARY_PREFIX + path.name)
-        try:
-            with disk_full_named(path), _failure_named(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for stale in (temporary, path):
-                    # A folder under the final name is one that was passed over: else it would have been resumed from.
-                    if stale.exists():
-                        shutil.rmtree(stale)
-                temporary.mkdir()
+        with _failure_named(path):
+            if path.exists():  # one that was passed over: else it would have been resumed from
+                shutil.rmtree(path)
+            with replacing_folder(path) as temporary:
                 self._fill(state, temporary, place)
-                temporary.rename(path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
         # By their step numbers, those passed over would count as newer than the one just written.
         for passed_over in self._passed_over:
             if passed_over != path:

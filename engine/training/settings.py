@@ -166,10 +166,5 @@ class TrainingSettings(Settings):
         return self.iterations if self.iterations is not None else (self.epochs or 0) * steps_per_epoch
 
     def identity(self) -> dict[str, Any]:
-        """These settings as JSON, less those that change only how it runs and added ones at their defaults."""
-        fields = set()
-        for name, field in TrainingSettings.model_fields.items():
-            marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            if not marks.get("runtime") and not (marks.get("added") and getattr(self, name) == field.default):
-                fields.add(name)
-        return self.model_dump(mode="json", include=fields)
+        """Of these settings those that change the result, as JSON values."""
+        return self.part(TrainingSettings).fingerprinted_settings()

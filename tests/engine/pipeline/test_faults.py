@@ -167,6 +167,20 @@ def test_two_runs_do_not_share_a_folder(
     assert "another run is at work in this folder (process " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_run_is_kept_in_a_folder(
+    photos: Path, write_recipe: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str, more: list[str]
+) -> None:
+    from camshaft.engine.cli.main import main
+
+    (tmp_path / "file").write_text("no folder")
+    assert main(["run", str(write_recipe(recipe_of(photos))), "--out", str(tmp_path / out), *more]) == 1
+    expected = f"{tmp_path / out}: no run can be kept here: {tmp_path / 'file'} is a file; name a folder with --out"
+    assert expected in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
 def test_a_full_disk_stops_the_run_and_loses_nothing(photos: Path, write_recipe: Write, tmp_path: Path) -> None:
     """On a file system of 9 MB the network of 14 MB does not fit; on a larger one the same command goes on."""
     disk = tmp_path / "disk"

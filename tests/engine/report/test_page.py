@@ -1,7 +1,6 @@
 import errno
 import re
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -285,11 +284,6 @@ def test_what_a_killed_report_left_is_put_in_order(run, scenes, monkeypatch):
         write_report(run, scenes)
     assert (run / "report/mark").exists()
     assert not list(run.glob(".part-*"))
-
-
-def test_the_report_is_as_readable_as_the_run(run, scenes):
-    run.chmod(0o755)
-    assert stat.S_IMODE(write_report(run, scenes, gallery_images=0).parent.stat().st_mode) == 0o755
 
 
 def test_a_folder_without_a_run(tmp_path, scenes):

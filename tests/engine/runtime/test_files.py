@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from camshaft.engine.errors import CamshaftError
-from camshaft.engine.runtime.files import replacing, write_bytes
+from camshaft.engine.runtime.files import replacing, replacing_folder, write_bytes
 
 
 def test_a_file_below_a_file_or_in_place_of_a_folder(tmp_path: Path) -> None:
@@ -28,3 +28,11 @@ def test_a_file_system_without_folders_of_one_s_own() -> None:
 def test_errors_about_other_files_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
         (tmp_path / "other").read_bytes()
+
+
+def test_a_folder_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with replacing_folder(tmp_path / "new") as folder:
+        (folder / "file").touch()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert [file.name for file in sorted(tmp_path.rglob("*"))] == ["new", "file", "other"]
