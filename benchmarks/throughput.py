@@ -1,6 +1,7 @@
 """Training throughput: `python benchmarks/throughput.py [CASE …] [--ranks N] [--markdown FILE] [--json FILE]`.
 
-    loader      the loader with Pillow v. DALI on the CPU: same photos, same augmentation, same cores
+    loader      the loader with Pillow, DALI on the CPU, and a loader as research scripts write it: same photos, same
+                augmentation, same cores
     step        OC-CSE's training step v. one written as research scripts write it
     stores      maps written into whole shards v. a pickled float32 dictionary an image, bytes and rate
     map-stage   the stage that infers maps, on one rank and core and on N
@@ -15,80 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
 sys.path.append(str(Path(__file__).parents[1]))
 
-from benchmarks.harness import Case, RedError, Row, command_line, measure, report, with_rates
+from benchmarks.harness import Row, command_line, measure, report, with_rates
 from benchmarks.store import DIFFERENT, write_case
-from benchmarks.throughput_ranks import cores_here, map_rows, training_rows
+from benchmarks.throughput_loader import PHOTOS, REPEATED, loader_case
+from benchmarks.throughput_ranks import map_rows, training_rows
 from benchmarks.throughput_step import IMAGES, step_case
-from camshaft.engine.data import Augmentation, Batch, ColourJitter, Loader, Normalization, Resize, open_data
-from camshaft.engine.data.dali import DaliLoader
-from camshaft.engine.data.folder import FolderSettings
 
 RECIPES = ("recipes/demo.yaml",)
-OC_CSE = Augmentation(
-    resize=Resize(long_side=(256, 448)),
-    flip=0.5,
-    jitter=ColourJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
-    crop=384,
-)
-PHOTOS, REPEATED, BATCH = 32, 2, 8
-
-
-def photos(folder: Path) -> None:
-    """A data set of JPEGs with the sizes of PASCAL VOC's."""
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    lines = ["id,thing"]
-    for number in range(PHOTOS):
-        height, width = [(375, 500), (500, 375), (333, 500)][number % 3]
-        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3)).astype(np.uint8))
-        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float32)
-        grain = rng.normal(0, 6, (height, width, 1)).astype(np.float32)
-        photo = np.clip(smooth + grain, 0, 255).astype(np.uint8)
-        Image.fromarray(photo).save(folder / "images" / f"{number:03}.jpg", quality=90)
-        lines.append(f"{number:03},1")
-    (folder / "tags.csv").write_text("\n".join(lines) + "\n")
-
-
-def loader_case(folder: Path) -> Case:
-    """Whole epochs: batches that a loader prepared ahead would take the time of the other's turn."""
-    photos(folder)
-    settings = FolderSettings.model_validate({"kind": "folder", "root": folder, "val_fraction": 0})
-    data = open_data(settings, Path())
-    cores = len(cores_here())
-
-    def epochs(kind: type[Loader]) -> Callable[[], list[Batch]]:
-        ids, tags = data.ids("train"), data.tags("train")
-        loader = kind(
-            data,
-            ids,
-            tags,
-            augmentation=OC_CSE,
-            normalization=Normalization(),
-            batch_size=BATCH,
-            seed=0,
-            indices=list(range(len(ids))) * REPEATED,
-            workers=cores,
-            channels_last=True,
-        )
-        return lambda: list(loader.epoch(0))
-
-    def check(results: Mapping[str, list[Batch]]) -> str:
-        worst = 0.0
-        for one, other in zip(*results.values(), strict=True):
-            worst = max(worst, float((one.image - other.image).abs().mean()))
-            if not torch.equal(one.index, other.index) or worst > 0.02:
-                raise RedError(f"batches differ: {worst:.4f} standard deviations in the mean")
-        return f"the same samples; pixels differ by {worst:.4f} standard deviations in the mean"
-
-    images = f"{PHOTOS * REPEATED} photos at {OC_CSE.crop} px in batches of {BATCH}, {cores} threads"
-    contenders = {"torch + Pillow": epochs(Loader), "DALI on the CPU": epochs(DaliLoader)}
-    return Case("loader", images, contenders, "torch + Pillow", check, rounds=6)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
