@@ -7,10 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from camshaft.kernels.barrier import barrier
+from camshaft.kernels.barrier import Member, members
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -28,20 +25,20 @@ class Team:
         """Take the others from a pool; none is needed for a team of one."""
         self.size, self._pool = size, pool
 
-    def each(self, function: Callable[[int, NDArray[np.int64]], T]) -> list[T]:
-        """Call function(member, barrier) for every member at once; returns their results in order.
+    def each(self, function: Callable[[Member], T]) -> list[T]:
+        """Call function(member) for every member at once; returns their results in order.
 
         Whoever meets the others at the barrier (kernels/barrier.py) must not fail before: it is given up only when a
         thread can't be started, or the calling one fails.
         """
-        arrivals = barrier()
+        first, *others = members(self.size)
         if self._pool is None:
-            return [function(0, arrivals)]
+            return [function(first)]
         try:
-            others = [self._pool.submit(function, member, arrivals) for member in range(1, self.size)]
-            return [function(0, arrivals), *(other.result() for other in others)]
+            waiting = [self._pool.submit(function, member) for member in others]
+            return [function(first), *(other.result() for other in waiting)]
         except BaseException:
-            arrivals[1] = 1
+            first.arrivals[1] = 1
             raise
 
 

@@ -5,6 +5,8 @@ and z_c likewise, d_c = (exp z_c - 1) / (1 + sum_k exp z_k), where k and c leave
 need one channel, d = tanh(z / 2), and three need two.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,17 +16,40 @@ from camshaft.kernels.compiled import compiled
 Floats = NDArray[np.float32]
 
 
-def layout(labels: int) -> tuple[simd.Lanes, int, simd.Lanes]:
-    """Return lanes and blocks of a pixel's channels, and the lanes for what treats labels and pixels alike."""
+class Channels(NamedTuple):
+    """How the channels of a pixel lie in vectors.
+
+    Attributes:
+        lanes: of a pixel's vectors, and of a lattice's vertex.
+        blocks: how many of these vectors a pixel has.
+        flat: lanes of the vectors for what treats labels and pixels alike.
+    """
+
+    lanes: simd.Lanes
+    blocks: int
+    flat: simd.Lanes
+
+
+ONE = Channels(simd.Lanes(1), 1, simd.Lanes(16))
+
+
+def layout(labels: int) -> Channels:
+    """Return the channels of a pixel with so many labels."""
     if labels <= 4:
-        return simd.Lanes(4 if labels == 4 else labels - 1), 1, simd.Lanes(16)
-    return simd.Lanes(8), -(-labels // 8), simd.Lanes(8)
+        return Channels(simd.Lanes(4 if labels == 4 else labels - 1), 1, simd.Lanes(16))
+    return Channels(simd.Lanes(8), -(-labels // 8), simd.Lanes(8))
 
 
 @compiled()
-def blocks_of(lanes: simd.Lanes, blocks: int) -> int:
+def blocks_of(channels: Channels) -> int:
     """Return the blocks of a pixel: a constant, 1, for narrow lanes, so that indices are shifted, not multiplied."""
-    return 1 if lanes.width < 8 else blocks
+    return 1 if channels.lanes.width < 8 else channels.blocks
+
+
+@compiled()
+def width_of(channels: Channels) -> int:
+    """Return how many float32 a pixel has."""
+    return channels.lanes.width * blocks_of(channels)
 
 
 @compiled()

@@ -3,8 +3,9 @@
 import numpy as np
 
 from camshaft.kernels import simd
+from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences, labels_of
+from camshaft.kernels.crf.channels import Channels, Floats, keeps_differences, labels_of, width_of
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
 from camshaft.kernels.crf.workspace import CACHE_LINE
 
@@ -13,10 +14,9 @@ ABSENT = np.float32(-1e30)  # the logit of a channel that is no label
 
 
 @compiled()
-def emit(lanes: simd.Lanes, blocks: int, tiles: Tiles, tile: int, z: Floats, q: Floats) -> None:
+def emit(channels: Channels, tiles: Tiles, tile: int, z: Floats, q: Floats) -> None:
     """Write a tile's marginals to q, flat (L, H, W)."""
-    blocks = blocks_of(lanes, blocks)
-    channels = lanes.width * blocks
+    lanes, width = channels.lanes, width_of(channels)
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
     left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
@@ -24,77 +24,73 @@ def emit(lanes: simd.Lanes, blocks: int, tiles: Tiles, tile: int, z: Floats, q: 
     for begin in range(0, wide, BLOCK):
         end = min(wide, begin + BLOCK)
         for y in range(high):
-            source = (y % tiles.period * tiles.run + y // tiles.period) * channels
+            source = (y % tiles.period * tiles.run + y // tiles.period) * width
             target = (top + y) * tiles.width + left
             if lanes.width < 8:
                 for x in range(begin, end):
-                    emit_pixel(lanes, plane, z, source + x * tall * channels, q, target + x)
+                    emit_pixel(lanes, plane, z, source + x * tall * width, q, target + x)
             else:
                 for label in range(len(q) // plane):
                     for x in range(begin, end):
-                        simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * channels + label))
+                        simd.poke(q, label * plane + target + x, simd.peek(z, source + x * tall * width + label))
 
 
 @compiled()
 def emit_pixel(lanes: simd.Lanes, plane: int, z: Floats, source: int, q: Floats, target: int) -> None:
     """Write the marginals of a pixel of two to four labels, which z has from index `source` on."""
-    channels = lanes.width
+    width = lanes.width
     if keeps_differences(lanes):
         last = np.float32(1)
-        for c in range(channels):
+        for c in range(width):
             last -= simd.peek(z, source + c)
-        last = max(np.float32(0), last / np.float32(channels + 1))
-        for c in range(channels):
+        last = max(np.float32(0), last / np.float32(width + 1))
+        for c in range(width):
             simd.poke(q, c * plane + target, max(np.float32(0), simd.peek(z, source + c) + last))
-        simd.poke(q, channels * plane + target, last)
+        simd.poke(q, width * plane + target, last)
     else:
-        for label in range(channels):
+        for label in range(width):
             simd.poke(q, label * plane + target, simd.peek(z, source + label))
 
 
 @compiled(fastmath=True)
 def take_logs(
-    lanes: simd.Lanes,
-    blocks: int,
-    flat: simd.Lanes,
+    channels: Channels,
+    member: Member,
     tiles: Tiles,
-    member: int,
-    members: int,
     probabilities: Floats,
     clip: np.float32,
     unary: Floats,
 ) -> None:
     """Fill the unary of a member's tiles with the logarithms of clipped probabilities, flat (L, H, W)."""
-    blocks = blocks_of(lanes, blocks)
-    channels = lanes.width * blocks
+    lanes, width = channels.lanes, width_of(channels)
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
     labels = labels_of(lanes, len(probabilities) // plane)
     run = np.ones((tiles.run, labels * WIDTH + CACHE_LINE // 4), np.float32)  # else rows fall on the same cache sets
-    for tile in range(member, tiles.number, members):
+    for tile in range(member.number, tiles.number, member.team):
         left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
         wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
-        base = tile * WIDTH * tall * channels
-        if high < tall or labels < channels:
-            fill(unary, base, base + WIDTH * tall * channels, np.float32(0) if keeps_differences(lanes) else ABSENT)
+        base = tile * WIDTH * tall * width
+        if high < tall or labels < width:
+            fill(unary, base, base + WIDTH * tall * width, np.float32(0) if keeps_differences(lanes) else ABSENT)
         for residue in range(min(tiles.period, high)):
             count = 0
             for y in range(residue, high, tiles.period):
                 source = (top + y) * tiles.width + left
-                row_logs(flat, labels, plane, wide, probabilities, source, clip, run[count])
+                row_logs(channels.flat, labels, plane, wide, probabilities, source, clip, run[count])
                 count += 1
             for x in range(wide):
-                target = base + (x * tall + residue * tiles.run) * channels
+                target = base + (x * tall + residue * tiles.run) * width
                 for m in range(count):
                     row = run[m]
                     if keeps_differences(lanes):
-                        last = simd.peek(row, channels * WIDTH + x)
-                        for c in range(channels):
+                        last = simd.peek(row, width * WIDTH + x)
+                        for c in range(width):
                             simd.poke(unary, target + c, simd.peek(row, c * WIDTH + x) - last)
                     else:
                         for label in range(labels):
                             simd.poke(unary, target + label, simd.peek(row, label * WIDTH + x))
-                    target += channels
+                    target += width
 
 
 @compiled(fastmath=True)

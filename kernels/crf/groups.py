@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf import lattice
 from camshaft.kernels.crf.embedding import CORNERS, ORDER_BITS, ROWS, D, Places, embed, name_simplices, read_row
@@ -76,18 +77,17 @@ class Scratch(NamedTuple):
 def group(
     image: NDArray[np.uint8],
     tiles: Tiles,
-    member: int,
-    members: int,
+    member: Member,
     quotients: Places,
     strides: NDArray[np.int64],
     space: Workspace,
 ) -> tuple[Groups, Table, int]:
-    """Group the pixels of every members-th tile from tile `member` on, by simplex.
+    """Group the pixels of a member's tiles by simplex.
 
     Returns:
         The groups, the table of their vertices, and how many vertices there are.
     """
-    number = len(range(member, tiles.number, members))
+    number = len(range(member.number, tiles.number, member.team))
     pixels = number * tiles.size
     groups = Groups(
         space.take("first", number + 1, np.int64),
@@ -98,7 +98,7 @@ def group(
     )
     size = 1 << max(12, int(np.log2(pixels)) - 2)
     table = Table(space.take("slots", size, np.int32), space.take("keys", size + 1, np.int64))
-    table, vertices = build(image, tiles, member, members, quotients, strides, table, scratch(tiles, space), groups)
+    table, vertices = build(image, tiles, member, quotients, strides, table, scratch(tiles, space), groups)
     return groups, table, vertices
 
 
@@ -253,8 +253,7 @@ def place_pixels(row: Scratch, tiles: Tiles, wide: int, high: int, groups: Group
 def build(
     image: NDArray[np.uint8],
     tiles: Tiles,
-    member: int,
-    members: int,
+    member: Member,
     quotients: Places,
     strides: NDArray[np.int64],
     table: Table,
@@ -265,7 +264,7 @@ def build(
     tall = tiles.period * tiles.run
     vertices, group, record, number = 0, 0, 0, len(groups.first) - 1
     table.slots[:] = 0
-    for done, tile in enumerate(range(member, tiles.number, members)):
+    for done, tile in enumerate(range(member.number, tiles.number, member.team)):
         groups.first[done] = group
         left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
         wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)

@@ -6,11 +6,13 @@ Here the lattices are built and arrays provided; what the threads then do togeth
 import numpy as np
 from numpy.typing import NDArray
 
+from camshaft.kernels.barrier import Member
 from camshaft.kernels.crf import embedding, groups, lattice, smoothness, together
 from camshaft.kernels.crf.channels import Floats, layout
 from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.parameters import Parameters
 from camshaft.kernels.crf.tiles import LARGEST_PERIOD, Tiles, cut
+from camshaft.kernels.crf.together import Lattice
 from camshaft.kernels.crf.workspace import CACHE_LINE, Workspace, borrowed
 from camshaft.kernels.team import Team, team
 
@@ -43,8 +45,8 @@ def mean_field(
     tiles = cut(height, width, int(parameters.gaussian_sxy))
     result = np.empty(unaries.shape, np.float32)
     threads = min(threads, tiles.number)
-    with borrowed(threads) as spaces, team(threads) as members:
-        field = Field(tiles, np.ascontiguousarray(image), parameters, members, spaces)
+    with borrowed(threads) as spaces, team(threads) as workers:
+        field = Field(tiles, np.ascontiguousarray(image), parameters, workers, spaces)
         for probabilities, q in zip(unaries, result, strict=True):
             field.infer(np.ascontiguousarray(probabilities).reshape(-1), len(probabilities), q.reshape(-1))
     return result
@@ -62,56 +64,52 @@ class Field:
         strides = key_strides(tiles.height, tiles.width, parameters)
         quotients = embedding.places(tiles.height, tiles.width, parameters.bilateral_sxy, parameters.bilateral_srgb)
         grouped = team.each(
-            lambda member, _: groups.group(image, tiles, member, team.size, quotients, strides, spaces[member])
+            lambda member: groups.group(image, tiles, member, quotients, strides, spaces[member.number])
         )
         self.groups = [groups for groups, _, _ in grouped]
         padded = tiles.height * tiles.width % 4 > 0
         vertices, self.count, numbers = groups.unite([(t, count) for _, t, count in grouped], strides, padded)
         space = spaces[0]
         self.neighbours = space.take("neighbours", 2 * CORNERS * (self.count + 1), np.int32)
-        sums, mass, spare = self._lattices(1)
+        mass = self._lattice(1)
         own = [s.take("z", tiles.size, np.float32) for s in spaces]
         compat = np.float32(parameters.bilateral_compat)
 
-        def normalise(member: int, arrivals: NDArray[np.int64]) -> None:
+        def normalise(member: Member) -> None:
             together.normalise_weights(
-                member, team.size, arrivals, tiles, self.groups[member], numbers[member], vertices, self.count,
-                strides, self.neighbours, sums, mass, spare, own[member], compat,
+                member, tiles, self.groups[member.number], numbers[member.number], vertices, self.count,
+                strides, self.neighbours, mass, own[member.number], compat,
             )  # fmt: skip
 
         team.each(normalise)
 
-    def _lattices(self, channels: int) -> tuple[Floats, Floats, Floats]:
-        """Return zeros: all members' sums, and two lattices."""
-        size = (self.count + 1) * channels
-        size += -size % LINE
-        space = self.spaces[0]
-        sums = space.zeros("sums", self.team.size * size, np.float32)
-        return sums, space.zeros("lattice", size, np.float32), space.zeros("other lattice", size, np.float32)
+    def _lattice(self, width: int) -> Lattice:
+        """Return the appearance kernel's, for so many channels."""
+        size = (self.count + 1) * width
+        return self._zeros("lattice", size + -size % LINE, 1)
+
+    def _zeros(self, name: str, size: int, split: int) -> Lattice:
+        """Return a lattice of this size, of which each member splats onto `split`."""
+        names = {f"{name}, splat": self.team.size * split * size, name: size, f"{name}, spare": size}
+        return Lattice(*(self.spaces[0].zeros(part, length, np.float32) for part, length in names.items()))
 
     def infer(self, probabilities: Floats, labels: int, q: Floats) -> None:
         """Fill q, flat (L, H, W), from the unary's probabilities, flat (L, H, W)."""
         tiles, team, smooth, spaces = self.tiles, self.team, self.smoothness, self.spaces
-        lanes, blocks, flat = layout(labels)
-        channels = lanes.width * blocks
-        space = spaces[0]
-        unary = space.take("unary", tiles.number * tiles.size * channels, np.float32)
-        lattices = self._lattices(channels)
-        size = smooth.columns * smooth.rows * channels
-        grids = (
-            space.zeros("split grids", team.size * smoothness.SPLIT * size, np.float32),
-            space.zeros("grid", size, np.float32),
-            space.zeros("folded grid", size, np.float32),
-        )
-        own = [s.take("z", tiles.size * channels, np.float32) for s in spaces]
+        channels = layout(labels)
+        width = channels.lanes.width * channels.blocks
+        unary = spaces[0].take("unary", tiles.number * tiles.size * width, np.float32)
+        lattice = self._lattice(width)
+        grids = self._zeros("grid", smooth.columns * smooth.rows * width, smoothness.SPLIT)
+        own = [s.take("z", tiles.size * width, np.float32) for s in spaces]
         for z in own:
             z[:] = 0  # pixels outside the image keep this
         clip = np.float32(self.parameters.clip)
 
-        def iterate(member: int, arrivals: NDArray[np.int64]) -> None:
+        def iterate(member: Member) -> None:
             together.iterate(
-                lanes, blocks, flat, member, team.size, arrivals, tiles, self.groups[member], smooth, self.neighbours,
-                probabilities, clip, self.parameters.iterations, unary, *lattices, *grids, own[member], q,
+                channels, member, tiles, self.groups[member.number], smooth, self.neighbours, probabilities, clip,
+                self.parameters.iterations, unary, lattice, grids, own[member.number], q,
             )  # fmt: skip
 
         team.each(iterate)

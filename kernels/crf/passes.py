@@ -10,8 +10,9 @@ What the channels of a pixel are, says channels.py.
 import numpy as np
 
 from camshaft.kernels import simd
+from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.crf.channels import Floats, blocks_of, keeps_differences
+from camshaft.kernels.crf.channels import Channels, Floats, blocks_of, keeps_differences, width_of
 from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.ends import emit
 from camshaft.kernels.crf.groups import Groups
@@ -22,39 +23,33 @@ EIGHT = simd.Lanes(8)
 
 
 @compiled(fastmath=True)
-def slice_groups(
-    lanes: simd.Lanes, blocks: int, groups: Groups, begin: int, end: int, lattice: Floats, z: Floats
-) -> None:
+def slice_groups(channels: Channels, groups: Groups, begin: int, end: int, lattice: Floats, z: Floats) -> None:
     """Set z of each record of groups begin to end to what it interpolates between its six vertices."""
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
-    blocks = blocks_of(lanes, blocks)
-    channels = lanes.width * blocks
+    lanes, blocks, width = channels.lanes, blocks_of(channels), width_of(channels)
     for g in range(begin, end):
         c = g * CORNERS
         first, last = simd.peek(starts, g), simd.peek(starts, g + 1)
         for block in range(blocks):
             offset = block * lanes.width
-            v0 = simd.load(lattice, np.int64(simd.peek(corners, c)) * channels + offset, lanes)
-            v1 = simd.load(lattice, np.int64(simd.peek(corners, c + 1)) * channels + offset, lanes)
-            v2 = simd.load(lattice, np.int64(simd.peek(corners, c + 2)) * channels + offset, lanes)
-            v3 = simd.load(lattice, np.int64(simd.peek(corners, c + 3)) * channels + offset, lanes)
-            v4 = simd.load(lattice, np.int64(simd.peek(corners, c + 4)) * channels + offset, lanes)
-            v5 = simd.load(lattice, np.int64(simd.peek(corners, c + 5)) * channels + offset, lanes)
+            v0 = simd.load(lattice, np.int64(simd.peek(corners, c)) * width + offset, lanes)
+            v1 = simd.load(lattice, np.int64(simd.peek(corners, c + 1)) * width + offset, lanes)
+            v2 = simd.load(lattice, np.int64(simd.peek(corners, c + 2)) * width + offset, lanes)
+            v3 = simd.load(lattice, np.int64(simd.peek(corners, c + 3)) * width + offset, lanes)
+            v4 = simd.load(lattice, np.int64(simd.peek(corners, c + 4)) * width + offset, lanes)
+            v5 = simd.load(lattice, np.int64(simd.peek(corners, c + 5)) * width + offset, lanes)
             for i in range(first, last):
                 w = i * CORNERS
                 even = v0 * simd.peek(weights, w) + v2 * simd.peek(weights, w + 2) + v4 * simd.peek(weights, w + 4)
                 odd = v1 * simd.peek(weights, w + 1) + v3 * simd.peek(weights, w + 3) + v5 * simd.peek(weights, w + 5)
-                simd.store(z, np.int64(simd.peek(places, i)) * channels + offset, even + odd)
+                simd.store(z, np.int64(simd.peek(places, i)) * width + offset, even + odd)
 
 
 @compiled(fastmath=True)
-def splat_groups(
-    lanes: simd.Lanes, blocks: int, groups: Groups, begin: int, end: int, z: Floats, lattice: Floats
-) -> None:
+def splat_groups(channels: Channels, groups: Groups, begin: int, end: int, z: Floats, lattice: Floats) -> None:
     """Add z of each record of groups begin to end onto its six vertices."""
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
-    blocks = blocks_of(lanes, blocks)
-    channels = lanes.width * blocks
+    lanes, blocks, width = channels.lanes, blocks_of(channels), width_of(channels)
     nothing = simd.broadcast(np.float32(0), lanes)
     for g in range(begin, end):
         c = g * CORNERS
@@ -64,19 +59,19 @@ def splat_groups(
             s0 = s1 = s2 = s3 = s4 = s5 = nothing
             for i in range(first, last):
                 w = i * CORNERS
-                q = simd.load(z, np.int64(simd.peek(places, i)) * channels + offset, lanes)
+                q = simd.load(z, np.int64(simd.peek(places, i)) * width + offset, lanes)
                 s0 = s0 + q * simd.peek(weights, w)
                 s1 = s1 + q * simd.peek(weights, w + 1)
                 s2 = s2 + q * simd.peek(weights, w + 2)
                 s3 = s3 + q * simd.peek(weights, w + 3)
                 s4 = s4 + q * simd.peek(weights, w + 4)
                 s5 = s5 + q * simd.peek(weights, w + 5)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c)) * channels + offset, s0)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 1)) * channels + offset, s1)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 2)) * channels + offset, s2)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 3)) * channels + offset, s3)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 4)) * channels + offset, s4)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 5)) * channels + offset, s5)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c)) * width + offset, s0)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c + 1)) * width + offset, s1)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c + 2)) * width + offset, s2)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c + 3)) * width + offset, s3)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c + 4)) * width + offset, s4)
+            simd.add_to(lattice, np.int64(simd.peek(corners, c + 5)) * width + offset, s5)
 
 
 @compiled(fastmath=True)
@@ -95,8 +90,9 @@ def splat_single(groups: Groups, begin: int, end: int, z: Floats, lattice: Float
 
 
 @compiled(fastmath=True)
-def softmax(lanes: simd.Lanes, blocks: int, flat: simd.Lanes, z: Floats, begin: int, end: int) -> None:
+def softmax(channels: Channels, z: Floats, begin: int, end: int) -> None:
     """Turn the logits z[begin : end] into marginals, or differences of logits into those of marginals."""
+    lanes, flat, width = channels.lanes, channels.flat, width_of(channels)
     if lanes.width == 1:
         one, two = np.float32(1), np.float32(2)
         for i in range(begin, end, flat.width):
@@ -114,27 +110,24 @@ def softmax(lanes: simd.Lanes, blocks: int, flat: simd.Lanes, z: Floats, begin: 
             q = simd.exp(logits - simd.max_among(logits, lanes))
             simd.store(z, i, q / simd.sum_among(q, lanes))
     else:
-        channels = lanes.width * blocks
-        for pixel in range(begin, end, channels):
+        for pixel in range(begin, end, width):
             highest = simd.load(z, pixel, lanes)
-            for i in range(pixel + lanes.width, pixel + channels, lanes.width):
+            for i in range(pixel + lanes.width, pixel + width, lanes.width):
                 highest = simd.maximum(highest, simd.load(z, i, lanes))
             highest = simd.max_among(highest, lanes)
             total = simd.broadcast(np.float32(0), lanes)
-            for i in range(pixel, pixel + channels, lanes.width):
+            for i in range(pixel, pixel + width, lanes.width):
                 q = simd.exp(simd.load(z, i, lanes) - highest)
                 total = total + q
                 simd.store(z, i, q)
             scale = np.float32(1) / simd.sum_among(total, lanes)
-            for i in range(pixel, pixel + channels, lanes.width):
+            for i in range(pixel, pixel + width, lanes.width):
                 simd.store(z, i, simd.load(z, i, lanes) * scale)
 
 
 @compiled(fastmath=True)
 def smooth(
-    lanes: simd.Lanes,
-    blocks: int,
-    flat: simd.Lanes,
+    channels: Channels,
     tiles: Tiles,
     tile: int,
     smoothness: Smoothness,
@@ -152,20 +145,19 @@ def smooth(
         last: nothing is to be splat.
     """
     vertices, slots, weights, norm = smoothness.vertices, smoothness.slots, smoothness.weights, smoothness.norm
-    blocks = blocks_of(lanes, blocks)
-    channels = lanes.width * blocks
+    lanes, flat, width = channels.lanes, channels.flat, width_of(channels)
     size = WIDTH * tiles.period * tiles.run
     left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tiles.run
-    span = tiles.run * channels
+    span = tiles.run * width
     together = max(1, flat.width // lanes.width)  # pixels of a vector
     for run in range(min(WIDTH, tiles.width - left) * tiles.period):
         t = (left * tiles.period + run) * 3
         w0, w1, w2 = simd.peek(weights, t), simd.peek(weights, t + 1), simd.peek(weights, t + 2)
-        g0 = (np.int64(simd.peek(vertices, t)) + top) * channels
-        g1 = (np.int64(simd.peek(vertices, t + 1)) + top) * channels
-        g2 = (np.int64(simd.peek(vertices, t + 2)) + top) * channels
+        g0 = (np.int64(simd.peek(vertices, t)) + top) * width
+        g1 = (np.int64(simd.peek(vertices, t + 1)) + top) * width
+        g2 = (np.int64(simd.peek(vertices, t + 2)) + top) * width
         here = run * span
-        there = tile * size * channels + here
+        there = tile * size * width + here
         pixel = tile * size + run * tiles.run
         if first:
             for i in range(0, span, flat.width):
@@ -173,20 +165,20 @@ def smooth(
         else:
             for p in range(0, tiles.run, together):
                 scale = simd.load_repeated(norm, pixel + p, lanes, flat)
-                for i in range(p * channels, (p + together) * channels, flat.width):
+                for i in range(p * width, (p + together) * width, flat.width):
                     message = simd.load(grid, g0 + i, flat) * w0
                     message = message + simd.load(grid, g1 + i, flat) * w1
                     message = message + simd.load(grid, g2 + i, flat) * w2
                     logits = simd.load(unary, there + i, flat) + simd.load(z, here + i, flat)
                     simd.store(z, here + i, logits + message * scale)
-        softmax(lanes, blocks, flat, z, here, here + span)
+        softmax(channels, z, here, here + span)
         if not last:
-            s0 = (np.int64(simd.peek(slots, t)) + top) * channels
-            s1 = (np.int64(simd.peek(slots, t + 1)) + top) * channels
-            s2 = (np.int64(simd.peek(slots, t + 2)) + top) * channels
+            s0 = (np.int64(simd.peek(slots, t)) + top) * width
+            s1 = (np.int64(simd.peek(slots, t + 1)) + top) * width
+            s2 = (np.int64(simd.peek(slots, t + 2)) + top) * width
             for p in range(0, tiles.run, together):
                 scale = simd.load_repeated(norm, pixel + p, lanes, flat)
-                for i in range(p * channels, (p + together) * channels, flat.width):
+                for i in range(p * width, (p + together) * width, flat.width):
                     q = simd.load(z, here + i, flat) * scale
                     simd.add_to(out, s0 + i, q * w0)
                     simd.add_to(out, s1 + i, q * w1)
@@ -195,12 +187,9 @@ def smooth(
 
 @compiled(fastmath=True)
 def step(
-    lanes: simd.Lanes,
-    blocks: int,
-    flat: simd.Lanes,
+    channels: Channels,
+    member: Member,
     tiles: Tiles,
-    member: int,
-    members: int,
     groups: Groups,
     smoothness: Smoothness,
     unary: Floats,
@@ -219,14 +208,14 @@ def step(
         first: start from the unary alone.
         last: write q, float32 flat (L, H, W), instead of splatting it.
     """
-    for done, tile in enumerate(range(member, tiles.number, members)):
+    for done, tile in enumerate(range(member.number, tiles.number, member.team)):
         g0, g1 = groups.first[done], groups.first[done + 1]
         if not first:
-            slice_groups(lanes, blocks, groups, g0, g1, lattice, z)
-        smooth(lanes, blocks, flat, tiles, tile, smoothness, unary, grid, grid_out, z, first, last)
+            slice_groups(channels, groups, g0, g1, lattice, z)
+        smooth(channels, tiles, tile, smoothness, unary, grid, grid_out, z, first, last)
         if last:
-            emit(lanes, blocks, tiles, tile, z, q)
-        elif lanes.width == 1:
+            emit(channels, tiles, tile, z, q)
+        elif channels.lanes.width == 1:
             splat_single(groups, g0, g1, z, lattice_out)
         else:
-            splat_groups(lanes, blocks, groups, g0, g1, z, lattice_out)
+            splat_groups(channels, groups, g0, g1, z, lattice_out)

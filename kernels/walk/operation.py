@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from camshaft.kernels.barrier import Member
 from camshaft.kernels.choice import choose
 from camshaft.kernels.team import Team, team, thread_count
 from camshaft.kernels.walk import pairs, product, reference
@@ -106,8 +107,8 @@ def walk(
     if chosen == "reference":
         return reference.walk(planes, maps, radius, beta, steps).astype(np.float32)
     error = None if method == "steps" else tolerance * POLYNOMIAL_SHARE
-    with team(min(thread_count("walk", threads), maps.shape[1])) as members:
-        return _compiled_walk(planes, maps, radius, beta, steps, error, members)
+    with team(min(thread_count("walk", threads), maps.shape[1])) as workers:
+        return _compiled_walk(planes, maps, radius, beta, steps, error, workers)
 
 
 class Group(NamedTuple):
@@ -134,15 +135,15 @@ def _compiled_walk(
     others = [scratch(f"y {k}", group.total.size) for k, group in enumerate(groups)]
     coefficients = None if error is None else power_coefficients(steps, error)
 
-    def run(member: int, arrivals: NDArray[np.int64]) -> None:
-        t, who = transitions[member], (member, team.size, arrivals)
-        meetings = product.prepare(t, planes, squarings, offsets, ones, others[0], *who, largest)
+    def run(member: Member) -> None:
+        t = transitions[member.number]
+        meetings = product.prepare(t, planes, squarings, offsets, ones, others[0], member, largest)
         for group, y in zip(groups, others, strict=True):
             x = group.blocks.reshape(-1)
             if coefficients is None:
-                meetings = product.steps(t, x, y, group.total, steps, *who, meetings, group.maps)
+                meetings = product.steps(t, x, y, group.total, steps, member, meetings, group.maps)
             else:
-                meetings = product.polynomial(t, x, y, group.total, coefficients, *who, meetings, group.maps)
+                meetings = product.polynomial(t, x, y, group.total, coefficients, member, meetings, group.maps)
 
     team.each(run)
     out = np.empty_like(maps)

@@ -19,7 +19,7 @@ which is small where the neighbours count for little or have the same value.
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.kernels.barrier import meet
+from camshaft.kernels.barrier import Member, meet, share
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load, store, without_small
 from camshaft.kernels.walk.bundle import (
@@ -68,12 +68,6 @@ def fill_weights(
                 for _ in range(squarings):
                     value = value * value
                 store(weights, target + x, without_small(value, np.float32(LEAST_WEIGHT)))
-
-
-@compiled()
-def share(rows: int, member: int, members: int) -> tuple[int, int]:
-    """Return the rows of a member of a team: the first, and the one after the last."""
-    return rows * member // members, rows * (member + 1) // members
 
 
 @compiled(fastmath=True)
@@ -170,9 +164,7 @@ def prepare(
     offsets: NDArray[np.int64],
     ones: Array,
     y: Array,
-    member: int,
-    members: int,
-    arrivals: NDArray[np.int64],
+    member: Member,
     maps: tuple[int, ...],
 ) -> int:
     """Fill a member's rows of T; returns how often the members have met.
@@ -185,13 +177,13 @@ def prepare(
         planes, squarings, offsets: those of `fill_weights`.
         ones: maps of 1, like x of `product`.
         y: scratch of the same size.
-        member, members, arrivals: which thread of how many, and their barrier.
+        member: which thread of how many.
         maps: a tuple whose length is K.
     """
     one, zero = np.float32(1), np.float32(0)
-    begin, end = share(t.rows, member, members)
+    begin, end = share(member, 0, t.rows)
     fill_weights(planes, squarings, offsets, begin, end, t.weights, t.line)
-    meetings = meet(arrivals, members, 0)
+    meetings = meet(member, 0)
     t.others[begin * t.line : end * t.line] = zero
     t.inverse[begin * t.line : end * t.line] = one
     product(t, ones, ones, y, y, zero, zero, one, zero, begin, end, maps)
@@ -213,9 +205,7 @@ def polynomial(
     y: Array,
     total: Array,
     coefficients: Array,
-    member: int,
-    members: int,
-    arrivals: NDArray[np.int64],
+    member: Member,
     meetings: int,
     maps: tuple[int, ...],
 ) -> int:
@@ -225,16 +215,16 @@ def polynomial(
     Returns how often they have met, of which `meetings` before. The rows around y are zeros.
     """
     one, two, zero = np.float32(1), np.float32(2), np.float32(0)
-    begin, end = share(t.rows, member, members)
+    begin, end = share(member, 0, t.rows)
     reach, row = len(t.columns), len(maps) * t.line
     for i in range((reach + begin) * row, (reach + end) * row):
         total[i] = coefficients[0] * x[i]
     product(t, x, x, y, total, one, zero, one, coefficients[1], begin, end, maps)
-    meetings = meet(arrivals, members, meetings)
+    meetings = meet(member, meetings)
     older, newer = x, y
     for j in range(2, coefficients.size):
         product(t, newer, older, older, total, two, -one, two, coefficients[j], begin, end, maps)
-        meetings = meet(arrivals, members, meetings)
+        meetings = meet(member, meetings)
         older, newer = newer, older
     return meetings
 
@@ -246,19 +236,17 @@ def steps(
     y: Array,
     total: Array,
     count: int,
-    member: int,
-    members: int,
-    arrivals: NDArray[np.int64],
+    member: Member,
     meetings: int,
     maps: tuple[int, ...],
 ) -> int:
     """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros) are overwritten; the rest is as above."""
     one, zero = np.float32(1), np.float32(0)
-    begin, end = share(t.rows, member, members)
+    begin, end = share(member, 0, t.rows)
     older, newer = x, y
     for step in range(count):
         last = one if step == count - 1 else zero
         product(t, older, older, newer, total, one, zero, one, last, begin, end, maps)
-        meetings = meet(arrivals, members, meetings)
+        meetings = meet(member, meetings)
         older, newer = newer, older
     return meetings

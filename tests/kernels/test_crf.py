@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from camshaft.kernels.barrier import members
 from camshaft.kernels.choice import Unavailable
 from camshaft.kernels.crf import (
     Parameters,
@@ -170,7 +171,7 @@ def test_the_vertices_table_grows() -> None:
     cut = tiles.cut(40, 64, 3)
     strides = mean_field.key_strides(40, 64, parameters)
     space = workspace.Workspace()
-    _, table, vertices = groups.group(image, cut, 0, 1, embedding.places(40, 64, 20, 3), strides, space)
+    _, table, vertices = groups.group(image, cut, members(1)[0], embedding.places(40, 64, 20, 3), strides, space)
     assert vertices > 4096  # more than the table had room for at first
     assert len(np.unique(table.keys[1 : vertices + 1])) == vertices
     assert_as_exact(crf(image, maps, iterations=2, bilateral_srgb=3, bilateral_sxy=20), image, maps, parameters)

@@ -3,17 +3,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from camshaft.kernels.barrier import meet
+from camshaft.kernels.barrier import Member, meet
 from camshaft.kernels.team import in_order, team, thread_count
 
 
 def meetings_of(size: int) -> list[int]:
-    def work(member: int, arrivals: NDArray[np.int64]) -> int:
-        return meet(arrivals, size, meet(arrivals, size, 0)) * 10 + member
+    def work(member: Member) -> int:
+        return meet(member, meet(member, 0)) * 10 + member.number
 
     with team(size) as members:
         return members.each(work)
@@ -26,11 +24,11 @@ def test_members_meet_also_when_several_callers_have_a_team_at_once() -> None:
 
 
 def test_threads_are_kept_for_the_next_team_but_not_those_of_a_team_that_failed() -> None:
-    def name(member: int, arrivals: NDArray[np.int64]) -> int:
+    def name(member: Member) -> int:
         return threading.get_ident()
 
-    def fail(member: int, arrivals: NDArray[np.int64]) -> int:
-        raise RuntimeError(str(member))
+    def fail(member: Member) -> int:
+        raise RuntimeError(str(member.number))
 
     with team(2) as members:
         first = members.each(name)
