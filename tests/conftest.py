@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
@@ -97,19 +98,22 @@ def camshaft(tmp_path: Path) -> Camshaft:
     return start
 
 
-StartRanks = Callable[..., list[subprocess.Popen[str]]]
+class StartRanks(Protocol):
+    """Starts a Python file on some ranks, each with one thread."""
+
+    def __call__(self, worker: Path, *arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen[str]]: ...
 
 
-@pytest.fixture(scope="module")
-def start_ranks() -> Iterator[StartRanks]:
-    """Start a Python file on two ranks, each with one thread; who is left in the end is killed."""
+@contextmanager
+def starting_ranks() -> Iterator[StartRanks]:
+    """Give what starts ranks; who is left in the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(worker: Path, *arguments: str | Path) -> list[subprocess.Popen[str]]:
+    def start(worker: Path, *arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen[str]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-        for rank in ("0", "1"):
+            launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(ranks)}
+        for rank in map(str, range(ranks)):
             process = subprocess.Popen(
                 [sys.executable, str(worker), *map(str, arguments)],
                 env={**os.environ, **launched, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
@@ -118,12 +122,28 @@ def start_ranks() -> Iterator[StartRanks]:
                 text=True,
             )
             started.append(process)
-        return started[-2:]
+        return started[-ranks:]
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def start_ranks() -> Iterator[StartRanks]:
+    """For one test."""
+    with starting_ranks() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_ranks() -> Iterator[StartRanks]:
+    """For what the tests of a file share."""
+    with starting_ranks() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

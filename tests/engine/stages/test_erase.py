@@ -2,10 +2,8 @@
 
 import importlib.util
 import json
-import os
-import socket
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,16 @@ import torch
 from camshaft.engine.models import load_network
 from camshaft.engine.stages.networks import FILE
 
+StartRanks = Callable[..., list[subprocess.Popen[str]]]
+
 WORKER = Path(__file__).with_name("erase_worker.py")
 STAGES = ("agnostic", "specific", "learning")
 TOLERANCE = 2e-5
 """Relative: two ranks add the same float32 terms in another order, over six steps with momentum."""
 
 
-def start(folder: Path, world_size: int) -> list[subprocess.Popen[str]]:
-    """All stages, on so many ranks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launched = {**os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), *STAGES],
-            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-
-
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(tmp_path_factory: pytest.TempPathFactory, start_module_ranks: StartRanks) -> Path:
     """The folder in which one rank, and two, ran every stage, each in `STAGE-RANKS`."""
     spec = importlib.util.spec_from_file_location("erase_worker", WORKER)
     assert spec is not None
@@ -49,12 +31,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.loader.exec_module(worker)
     folder = tmp_path_factory.mktemp("erase")
     worker.prepare(folder)
-    processes = [*start(folder, 1), *start(folder, 2)]
-    try:
-        said = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    processes = [process for ranks in (1, 2) for process in start_module_ranks(WORKER, folder, *STAGES, ranks=ranks)]
+    said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(said)
     return folder
 

@@ -1,12 +1,10 @@
 """Two ranks take blocks from one heap: the quick one does more, the bytes are one rank's, accidents lose nothing."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +14,17 @@ from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.runtime.work import SharedWork
 from camshaft.engine.stages.shared import blocks_of
 
+StartRanks = Callable[..., list[subprocess.Popen[str]]]
+
+WORKER = Path(__file__).with_name("shared_worker.py")
 IMAGES, BLOCKS = 64, 32
 
 
-def start(folder: Path, scenario: str, world_size: int) -> list[subprocess.Popen[str]]:
-    folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launched = {**os.environ, "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    worker = Path(__file__).with_name("shared_worker.py")
-    return [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(folder), scenario],
-            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-
-
-def run(folder: Path, scenario: str, world_size: int = 2) -> list[int]:
+def run(start_ranks: StartRanks, folder: Path, scenario: str, ranks: int = 2) -> list[int]:
     """The exit codes of all ranks."""
-    processes = start(folder, scenario, world_size)
-    try:
-        said = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    folder.mkdir(exist_ok=True)
+    processes = start_ranks(WORKER, folder, scenario, ranks=ranks)
+    said = [process.communicate(timeout=120)[0] for process in processes]
     codes = [process.returncode for process in processes]
     assert all(code in (0, -signal.SIGKILL) for code in codes), "\n".join(said)
     return codes
@@ -66,10 +45,10 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def alone(tmp_path_factory: pytest.TempPathFactory, start_module_ranks: StartRanks) -> dict[str, bytes]:
     """What one rank makes."""
     folder = tmp_path_factory.mktemp("alone")
-    assert run(folder, "whole", 1) == [0]
+    assert run(start_module_ranks, folder, "whole", 1) == [0]
     assert len(said(folder, "whole", 0)["maps"]) == BLOCKS
     return results(folder)
 
@@ -124,9 +103,11 @@ def test_blocks_are_small_and_follow_from_the_number_of_images() -> None:
 
 
 @pytest.mark.two_ranks
-def test_the_quick_rank_does_more_and_the_bytes_are_the_same(alone: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_quick_rank_does_more_and_the_bytes_are_the_same(
+    alone: dict[str, bytes], start_ranks: StartRanks, tmp_path: Path
+) -> None:
     folder = tmp_path / "both"
-    assert run(folder, "whole") == [0, 0]
+    assert run(start_ranks, folder, "whole") == [0, 0]
     quick, slow = said(folder, "whole", 0), said(folder, "whole", 1)
     assert quick["error"] is None
     assert sorted(quick["maps"] + slow["maps"]) == list(range(0, IMAGES, 2))
@@ -137,15 +118,17 @@ def test_the_quick_rank_does_more_and_the_bytes_are_the_same(alone: dict[str, by
 
 
 @pytest.mark.two_ranks
-def test_after_a_rank_was_killed_nothing_complete_is_made_again(alone: dict[str, bytes], tmp_path: Path) -> None:
+def test_after_a_rank_was_killed_nothing_complete_is_made_again(
+    alone: dict[str, bytes], start_ranks: StartRanks, tmp_path: Path
+) -> None:
     folder = tmp_path / "killed"
-    assert run(folder, "killed") == [0, -signal.SIGKILL]
+    assert run(start_ranks, folder, "killed") == [0, -signal.SIGKILL]
     survivor = said(folder, "killed", 0)
     assert survivor["error"].startswith("RankLostError: rank 1 does not answer: killed, out of memory or hanging (")
     assert "\n" not in survivor["error"]
     before = {path: path.stat().st_mtime_ns for path in (folder / "train" / "values" / "c").iterdir()}
     assert len(before) == BLOCKS - 1  # all but the one that the killed rank was at
-    assert run(folder, "whole") == [0, 0]
+    assert run(start_ranks, folder, "whole") == [0, 0]
     again = said(folder, "whole", 0)["maps"] + said(folder, "whole", 1)["maps"]
     assert len(again) == 1
     assert again[0] not in survivor["maps"]
@@ -161,9 +144,11 @@ def test_after_a_rank_was_killed_nothing_complete_is_made_again(alone: dict[str,
         ("broken", "ZeroDivisionError: a bug", "RankLostError: ended because rank 1 did: ZeroDivisionError: a bug"),
     ],
 )
-def test_an_error_on_one_rank_soon_ends_both(tmp_path: Path, scenario: str, own: str, others: str) -> None:
+def test_an_error_on_one_rank_soon_ends_both(
+    start_ranks: StartRanks, tmp_path: Path, scenario: str, own: str, others: str
+) -> None:
     folder = tmp_path / scenario
-    assert run(folder, scenario) == [0, 0]
+    assert run(start_ranks, folder, scenario) == [0, 0]
     other, failed = said(folder, scenario, 0), said(folder, scenario, 1)
     assert failed["error"] == own
     assert other["error"] == others
@@ -174,16 +159,12 @@ def test_an_error_on_one_rank_soon_ends_both(tmp_path: Path, scenario: str, own:
 
 
 @pytest.mark.two_ranks
-def test_a_rank_that_hangs_is_named(tmp_path: Path) -> None:
-    quick, hanging = start(tmp_path / "hanging", "hanging", 2)
-    try:
-        text, _ = quick.communicate(timeout=60)
-        assert quick.returncode == 0, text
-        assert hanging.poll() is None
-    finally:
-        for process in (quick, hanging):
-            process.kill()
-            process.communicate()
+def test_a_rank_that_hangs_is_named(start_ranks: StartRanks, tmp_path: Path) -> None:
+    (tmp_path / "hanging").mkdir()
+    quick, hanging = start_ranks(WORKER, tmp_path / "hanging", "hanging")
+    text, _ = quick.communicate(timeout=60)
+    assert quick.returncode == 0, text
+    assert hanging.poll() is None
     error = said(tmp_path / "hanging", "hanging", 0)["error"]
     assert error.startswith("RankLostError: rank 1 does not answer: killed, out of memory or hanging (Timed out ")
     assert time.time() - said(tmp_path / "hanging", "hanging", 0)["at"] < 60

@@ -1,10 +1,7 @@
 """The walk stage: equal to the dense definition image by image, on two ranks, after a stop; inputs that do not fit."""
 
 import importlib.util
-import os
-import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from camshaft.engine.stages.walk import Walk
 from camshaft.engine.stores import MapStore
 from camshaft.kernels.walk import reference
 
+StartRanks = Callable[..., list[subprocess.Popen[str]]]
 MakeContext = Callable[..., StageContext]
 LEVELS = [{"layer": "stage3", "channels": 8}, {"layer": "stage5", "channels": 8}]
 
@@ -178,7 +176,9 @@ def worker() -> Any:
 
 
 @pytest.mark.two_ranks
-def test_two_ranks_write_the_same_bytes_as_one_that_was_stopped_on_the_way(worker: Any, tmp_path: Path) -> None:
+def test_two_ranks_write_the_same_bytes_as_one_that_was_stopped_on_the_way(
+    worker: Any, start_ranks: StartRanks, tmp_path: Path
+) -> None:
     worker.prepare(tmp_path)
     context = worker.context_of(tmp_path, "one")
     context.stop.set("SIGTERM")
@@ -188,20 +188,7 @@ def test_two_ranks_write_the_same_bytes_as_one_that_was_stopped_on_the_way(worke
     assert len(list((folder / "train/values/c").iterdir())) == 1, "a block is whole, the others are not begun"
     worker.STAGE.run(worker.context_of(tmp_path, "one"))
     assert len(list((folder / "train/values/c").iterdir())) == 3
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launched = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(worker.__file__), str(tmp_path), "two"],
-            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = start_ranks(Path(worker.__file__), tmp_path, "two")
     said = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     assert shards(tmp_path / "two") == shards(folder)
