@@ -14,6 +14,8 @@ from camshaft.engine.recipe.settings import Settings
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Adjustment = Literal["brightness", "contrast", "saturation", "hue"]
+LARGEST_SIDE = 8192
+"""Pixels: a larger sample is a slip of the keyboard, and found out when memory ends."""
 
 
 class Resize(Settings):
@@ -27,7 +29,7 @@ class Resize(Settings):
     """Smallest and largest factor of both sides, aspect ratio kept."""
     step: float | None = Field(None, gt=0)
     """With scale: draw only factors that lie whole steps above the smallest; null: any."""
-    square: int | None = Field(None, ge=1)
+    square: int | None = Field(None, ge=1, le=LARGEST_SIDE)
     """Side of a square that the image is stretched to, pixels."""
     interpolation: Interpolation = "bicubic"
     """Of the image; antialiased when it shrinks. Label masks are always resized by nearest neighbour."""
@@ -71,7 +73,7 @@ class Augmentation(Settings):
     """Probability of mirroring left and right."""
     jitter: ColourJitter | None = None
     """null: colours stay."""
-    crop: int | None = Field(None, ge=1)
+    crop: int | None = Field(None, ge=1, le=LARGEST_SIDE)
     """Side of the square that is cut out at a random place; a smaller image is put at a random place of it, and the
     rest is padded with 0 after normalisation (255 in label masks). null: no crop."""
 

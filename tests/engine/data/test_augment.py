@@ -49,6 +49,7 @@ def test_short_side_square_and_scale() -> None:
         {"long_side": [300, 200]},
         {"scale": [0, 1]},
         {"square": 10, "step": 0.25},
+        {"square": 8193},
         {"square": 10, "interpolation": "cubic"},
         {"sqare": 10},
     ],
