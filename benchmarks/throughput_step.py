@@ -26,7 +26,7 @@ from camshaft.engine.training.optimizer import build_optimizer
 from camshaft.engine.training.settings import Sgd
 
 CPU = torch.device("cpu")
-IMAGES, SIDE, CLASSES = 2, 97, 20
+IMAGES, SIDE, CLASSES = 4, 193, 20
 STRONGEST = 5.0
 """The largest value of the maps: a network that has learnt has such ones, and they erase; random weights give none."""
 RESEARCH = "as research scripts write it, fp32"
