@@ -9,8 +9,8 @@ from camshaft.engine.recipe.yaml import Key, parse_scalar
 def apply(value: dict[str, Any], override: str) -> Key:
     """Change `value`, a parsed recipe, in place by one `path=value`.
 
-    A list's items are named by their `id`, or by their position. The last key may be new (whether it is allowed is
-    checked with the whole recipe); the others must exist.
+    A list's items are named by their `id`, or by their position. The first key must exist; below it keys may be new, for
+    what the recipe leaves at its default (whether they are allowed is checked with the whole recipe).
 
     Returns:
         The way to the changed value.
@@ -25,6 +25,8 @@ def apply(value: dict[str, Any], override: str) -> Key:
     here: Any = value
     key: list[str | int] = []
     for depth, part in enumerate(parts[:-1]):
+        if depth and isinstance(here, dict) and here.get(part) is None:
+            here[part] = {}
         key.append(_step(here, part, ".".join(parts[:depth]) or "the recipe", override))
         here = here[key[-1]]
     new = parse_scalar(text, f"override {override!r}")

@@ -31,6 +31,13 @@ def test_values_are_found_by_key_id_and_position() -> None:
     assert applied("data.root=a=b")["data"]["root"] == "a=b"
 
 
+def test_what_is_left_at_its_default_can_be_changed_in_part() -> None:
+    assert applied("stages.cgnet.crf.bilateral.sxy=60")["stages"][1]["crf"] == {"bilateral": {"sxy": 60}}
+    recipe = {"stages": [{"id": "a", "warm_up": None}]}
+    apply(recipe, "stages.a.warm_up.steps=5")
+    assert recipe == {"stages": [{"id": "a", "warm_up": {"steps": 5}}]}
+
+
 def test_nothing_else_changes() -> None:
     changed = applied("stages.ordinary.epochs=9")
     changed["stages"][0]["epochs"] = 2
