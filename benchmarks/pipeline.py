@@ -73,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("run", type=Path, help="a complete run of the recipe")
+    parser.add_argument("--kind", choices=tuple(TWINS), action="append", help="stages of this kind alone")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--csv", type=Path, help="append the figures to this file")
     options = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="pipeline-") as root:
         for stage in load(options.recipe).recipe.stages:
-            if stage.kind in TWINS:
+            if stage.kind in (options.kind or TWINS):
                 rows += measure(
                     stage_case(options.recipe, options.run, Path(root), stage.id, stage.kind, options.rounds)
                 )

@@ -9,8 +9,8 @@ from camshaft.engine.recipe.yaml import Key, parse_scalar
 def apply(value: dict[str, Any], override: str) -> Key:
     """Change `value`, a parsed recipe, in place by one `path=value`.
 
-    A list's items are named by their `id`, or by their position. The first key must exist; below it keys may be new, for
-    what the recipe leaves at its default (whether they are allowed is checked with the whole recipe).
+    A list's items are named by their `id`, or by their position. The first key must exist; those below it may be new,
+    for what the recipe leaves at its default (whether they are allowed is checked with the whole recipe).
 
     Returns:
         The way to the changed value.

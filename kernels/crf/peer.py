@@ -27,7 +27,7 @@ def mean_field(
     field.addPairwiseBilateral(
         sxy=parameters.bilateral_sxy,
         srgb=parameters.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.require(image, requirements=["C", "W"]),  # it asks for writable memory, though it only reads
         compat=parameters.bilateral_compat,
     )
     return np.asarray(field.inference(parameters.iterations), np.float32).reshape(probabilities.shape)

@@ -195,6 +195,14 @@ def test_labels_may_change_places() -> None:
 
 
 @NO_PEER
+def test_the_peer_takes_images_that_may_not_be_written_to() -> None:
+    image, maps = noise(12, 16), blobs(2, 12, 16)
+    image.setflags(write=False)
+    assert np.abs(crf(image, maps, implementation="pydensecrf") - crf(image, maps)).max() < 5e-4
+    assert not image.flags.writeable
+
+
+@NO_PEER
 @pytest.mark.parametrize("name", PHOTOS)
 @pytest.mark.parametrize("labels", [2, 3, 4, 21])
 def test_photos_as_pydensecrf(name: str, labels: int) -> None:
