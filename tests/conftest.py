@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,9 +103,9 @@ class StartRanks(Protocol):
     def __call__(self, worker: Path, *arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen[str]]: ...
 
 
-@contextmanager
-def starting_ranks() -> Iterator[StartRanks]:
-    """Give what starts ranks; who is left in the end is killed."""
+@pytest.fixture(scope="module")
+def start_ranks() -> Iterator[StartRanks]:
+    """Start ranks; who is left in the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(worker: Path, *arguments: str | Path, ranks: int = 2) -> list[subprocess.Popen[str]]:
@@ -124,26 +123,10 @@ def starting_ranks() -> Iterator[StartRanks]:
             started.append(process)
         return started[-ranks:]
 
-    try:
-        yield start
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-@pytest.fixture
-def start_ranks() -> Iterator[StartRanks]:
-    """For one test."""
-    with starting_ranks() as start:
-        yield start
-
-
-@pytest.fixture(scope="module")
-def start_module_ranks() -> Iterator[StartRanks]:
-    """For what the tests of a file share."""
-    with starting_ranks() as start:
-        yield start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

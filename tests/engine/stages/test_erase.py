@@ -22,7 +22,7 @@ TOLERANCE = 2e-5
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, start_module_ranks: StartRanks) -> Path:
+def both(tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> Path:
     """The folder in which one rank, and two, ran every stage, each in `STAGE-RANKS`."""
     spec = importlib.util.spec_from_file_location("erase_worker", WORKER)
     assert spec is not None
@@ -31,7 +31,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, start_module_ranks: StartRank
     spec.loader.exec_module(worker)
     folder = tmp_path_factory.mktemp("erase")
     worker.prepare(folder)
-    processes = [process for ranks in (1, 2) for process in start_module_ranks(WORKER, folder, *STAGES, ranks=ranks)]
+    processes = [process for ranks in (1, 2) for process in start_ranks(WORKER, folder, *STAGES, ranks=ranks)]
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(said)
     return folder

@@ -45,10 +45,10 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, start_module_ranks: StartRanks) -> dict[str, bytes]:
+def alone(tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> dict[str, bytes]:
     """What one rank makes."""
     folder = tmp_path_factory.mktemp("alone")
-    assert run(start_module_ranks, folder, "whole", 1) == [0]
+    assert run(start_ranks, folder, "whole", 1) == [0]
     assert len(said(folder, "whole", 0)["maps"]) == BLOCKS
     return results(folder)
 

@@ -60,13 +60,11 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def child() -> Callable[..., "subprocess.Popen[str]"]:
     """Start a Python program in a process of its own."""
 
     def start(program: str, *arguments: object, prefix: Sequence[str] = ()) -> "subprocess.Popen[str]":
-        file = tmp_path / "child.py"
-        file.write_text(program)
-        command = [*prefix, sys.executable, "-P", str(file), *map(str, arguments)]
+        command = [*prefix, sys.executable, "-P", "-c", program, *map(str, arguments)]
         return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     return start
