@@ -137,13 +137,13 @@ def _compiled_walk(
 
     def run(member: Member) -> None:
         t = transitions[member.number]
-        meetings = product.prepare(t, planes, squarings, offsets, ones, others[0], member, largest)
+        phase = product.prepare(t, planes, squarings, offsets, ones, others[0], member, largest)
         for group, y in zip(groups, others, strict=True):
             x = group.blocks.reshape(-1)
             if coefficients is None:
-                meetings = product.steps(t, x, y, group.total, steps, member, meetings, group.maps)
+                phase = product.steps(t, x, y, group.total, steps, member, phase, group.maps)
             else:
-                meetings = product.polynomial(t, x, y, group.total, coefficients, member, meetings, group.maps)
+                phase = product.polynomial(t, x, y, group.total, coefficients, member, phase, group.maps)
 
     team.each(run)
     out = np.empty_like(maps)

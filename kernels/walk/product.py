@@ -19,7 +19,8 @@ which is small where the neighbours count for little or have the same value.
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.kernels.barrier import Member, meet, share
+from camshaft.kernels.barrier import Member
+from camshaft.kernels.claims import claim, finish
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load, store, without_small
 from camshaft.kernels.walk.bundle import (
@@ -157,6 +158,27 @@ def product(
 
 
 @compiled()
+def sum_weights(t: Transition, ones: Array, y: Array, width: int, begin: int, end: int, maps: tuple[int, ...]) -> None:
+    """Fill rows begin to end of t.others and t.inverse; the other arguments are those of `prepare`.
+
+    The sum o of a pixel's weights comes from the walk's own product, so that its rounding cancels and constant maps
+    stay as they are.
+    """
+    one, zero = np.float32(1), np.float32(0)
+    t.others[begin * t.line : end * t.line] = zero
+    t.inverse[begin * t.line : end * t.line] = one
+    product(t, ones, ones, y, y, zero, zero, one, zero, begin, end, maps)
+    first = broadcast(one, PIXELS)
+    for at in range(begin * t.line, end * t.line, LANES):
+        others = load(y, (len(t.columns) * t.line + at) * len(maps), PIXELS)
+        store(t.others, at, others)
+        store(t.inverse, at, first / (first + others))
+    for row in range(begin, end):
+        t.others[row * t.line + width : (row + 1) * t.line] = zero
+        t.inverse[row * t.line + width : (row + 1) * t.line] = zero
+
+
+@compiled()
 def prepare(
     t: Transition,
     planes: Array,
@@ -167,10 +189,7 @@ def prepare(
     member: Member,
     maps: tuple[int, ...],
 ) -> int:
-    """Fill a member's rows of T; returns how often the members have met.
-
-    The sum o of a pixel's weights comes from the walk's own product, so that its rounding cancels and constant maps
-    stay as they are.
+    """Fill T, shared with the other members; returns the next phase.
 
     Args:
         t: T, filled.
@@ -180,22 +199,47 @@ def prepare(
         member: which thread of how many.
         maps: a tuple whose length is K.
     """
-    one, zero = np.float32(1), np.float32(0)
-    begin, end = share(member, 0, t.rows)
-    fill_weights(planes, squarings, offsets, begin, end, t.weights, t.line)
-    meetings = meet(member, 0)
-    t.others[begin * t.line : end * t.line] = zero
-    t.inverse[begin * t.line : end * t.line] = one
-    product(t, ones, ones, y, y, zero, zero, one, zero, begin, end, maps)
-    width, first = planes.shape[2], broadcast(one, PIXELS)
-    for at in range(begin * t.line, end * t.line, LANES):
-        others = load(y, (len(t.columns) * t.line + at) * len(maps), PIXELS)
-        store(t.others, at, others)
-        store(t.inverse, at, first / (first + others))
-    for row in range(begin, end):
-        t.others[row * t.line + width : (row + 1) * t.line] = zero
-        t.inverse[row * t.line + width : (row + 1) * t.line] = zero
-    return meetings
+    phase, done = 1, 0
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        fill_weights(planes, squarings, offsets, begin, end, t.weights, t.line)
+        done += end - begin
+    phase, done = finish(member, phase, t.rows, done), 0
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        sum_weights(t, ones, y, planes.shape[2], begin, end, maps)
+        done += end - begin
+    return finish(member, phase, t.rows, done)
+
+
+@compiled()
+def shared_product(
+    t: Transition,
+    x: Array,
+    z: Array,
+    y: Array,
+    total: Array,
+    alpha: np.float32,
+    gamma: np.float32,
+    kappa: np.float32,
+    c: np.float32,
+    member: Member,
+    phase: int,
+    maps: tuple[int, ...],
+) -> int:
+    """Do `product` on all rows, together with the other members; returns the next phase."""
+    done = 0
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        product(t, x, z, y, total, alpha, gamma, kappa, c, begin, end, maps)
+        done += end - begin
+    return finish(member, phase, t.rows, done)
 
 
 @compiled()
@@ -206,27 +250,30 @@ def polynomial(
     total: Array,
     coefficients: Array,
     member: Member,
-    meetings: int,
+    phase: int,
     maps: tuple[int, ...],
 ) -> int:
     """total = Σ c_j T_j(T) x, from c_0 and c_1 on, by T_{j+1} = 2 T T_j - T_{j-1}; x and y are overwritten.
 
-    Each of the members does some of the rows; they meet after each product, since it reads its neighbours' rows.
-    Returns how often they have met, of which `meetings` before. The rows around y are zeros.
+    Each product is a phase, since it reads its neighbours' rows. The rows around y are zeros. Returns the next phase.
     """
     one, two, zero = np.float32(1), np.float32(2), np.float32(0)
-    begin, end = share(member, 0, t.rows)
-    reach, row = len(t.columns), len(maps) * t.line
-    for i in range((reach + begin) * row, (reach + end) * row):
-        total[i] = coefficients[0] * x[i]
-    product(t, x, x, y, total, one, zero, one, coefficients[1], begin, end, maps)
-    meetings = meet(member, meetings)
+    reach, row, done = len(t.columns), len(maps) * t.line, 0
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        for i in range((reach + begin) * row, (reach + end) * row):
+            total[i] = coefficients[0] * x[i]
+        product(t, x, x, y, total, one, zero, one, coefficients[1], begin, end, maps)
+        done += end - begin
+    phase = finish(member, phase, t.rows, done)
     older, newer = x, y
     for j in range(2, coefficients.size):
-        product(t, newer, older, older, total, two, -one, two, coefficients[j], begin, end, maps)
-        meetings = meet(member, meetings)
+        c = coefficients[j]
+        phase = shared_product(t, newer, older, older, total, two, -one, two, c, member, phase, maps)
         older, newer = newer, older
-    return meetings
+    return phase
 
 
 @compiled()
@@ -237,16 +284,14 @@ def steps(
     total: Array,
     count: int,
     member: Member,
-    meetings: int,
+    phase: int,
     maps: tuple[int, ...],
 ) -> int:
     """total = T^count x, count ≥ 1, a product a step; x, y and total (zeros) are overwritten; the rest is as above."""
     one, zero = np.float32(1), np.float32(0)
-    begin, end = share(member, 0, t.rows)
     older, newer = x, y
     for step in range(count):
         last = one if step == count - 1 else zero
-        product(t, older, older, newer, total, one, zero, one, last, begin, end, maps)
-        meetings = meet(member, meetings)
+        phase = shared_product(t, older, older, newer, total, one, zero, one, last, member, phase, maps)
         older, newer = newer, older
-    return meetings
+    return phase

@@ -185,6 +185,15 @@ def test_the_inputs_stay_as_they_are_and_threads_do_not_disturb_each_other() -> 
         np.testing.assert_array_equal(maps[k], kept[k])
 
 
+@METHODS
+@pytest.mark.parametrize("size", [(1, 7), (4, 8), (17, 33)])
+def test_threads_share_the_rows_of_a_walk_and_change_nothing(size: tuple[int, int], method: str) -> None:
+    planes, maps = affinities(embedding(size), 5), seeds(4, size)
+    alone = walk(planes, maps, method=method, steps=17)
+    for threads in (2, 3, 50):
+        np.testing.assert_array_equal(walk(planes, maps, method=method, steps=17, threads=threads), alone)
+
+
 def test_a_grid_too_wide_for_the_compiled_walk_falls_back_once_aloud(caplog: pytest.LogCaptureFixture) -> None:
     planes, maps = np.zeros((4, 1, 1025), np.float32), seeds(1, (1, 1025))
     with caplog.at_level(logging.INFO, "camshaft.kernels"):
