@@ -37,13 +37,15 @@ def layout(labels: int) -> Channels:
     """Return the channels of a pixel with so many labels."""
     if labels <= 4:
         return Channels(simd.Lanes(4 if labels == 4 else labels - 1), 1, simd.Lanes(16))
+    if labels <= 8:
+        return Channels(simd.Lanes(8), 1, simd.Lanes(16))
     return Channels(simd.Lanes(8), -(-labels // 8), simd.Lanes(8))
 
 
 @compiled()
 def blocks_of(channels: Channels) -> int:
-    """Return the blocks of a pixel: a constant, 1, for narrow lanes, so that indices are shifted, not multiplied."""
-    return 1 if channels.lanes.width < 8 else channels.blocks
+    """Return the blocks of a pixel: a constant, 1, where a vector may hold several, so that indices are shifted."""
+    return 1 if channels.lanes.width < channels.flat.width else channels.blocks
 
 
 @compiled()

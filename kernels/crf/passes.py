@@ -99,16 +99,17 @@ def softmax(channels: Channels, z: Floats, begin: int, end: int) -> None:
             simd.store(z, i, one - two / (one + simd.exp(simd.load(z, i, flat))))
     elif keeps_differences(lanes):
         nothing = simd.broadcast(np.float32(0), flat)
-        for i in range(begin, end, flat.width):
-            logits = simd.load(z, i, flat)
-            highest = simd.maximum(simd.max_among(logits, lanes), nothing)
-            q, q_last = simd.exp(logits - highest), simd.exp(nothing - highest)
-            simd.store(z, i, (q - q_last) / (simd.sum_among(q, lanes) + q_last))
-    elif lanes.width < 8:
-        for i in range(begin, end, flat.width):
-            logits = simd.load(z, i, flat)
-            q = simd.exp(logits - simd.max_among(logits, lanes))
-            simd.store(z, i, q / simd.sum_among(q, lanes))
+        for i in range(begin, end, lanes.width * flat.width):
+            logits = simd.load_planes(z, i, lanes, flat)
+            highest = simd.maximum(simd.largest(logits), nothing)
+            q, q_last = simd.exp_beyond(logits, highest), simd.exp(nothing - highest)
+            scale = np.float32(1) / (simd.total(q) + q_last)
+            simd.store_planes(z, i, simd.scaled(simd.shifted(q, nothing - q_last), scale))
+    elif lanes.width < flat.width:
+        for i in range(begin, end, lanes.width * flat.width):
+            logits = simd.load_planes(z, i, lanes, flat)
+            q = simd.exp_beyond(logits, simd.largest(logits))
+            simd.store_planes(z, i, simd.scaled(q, np.float32(1) / simd.total(q)))
     else:
         for pixel in range(begin, end, width):
             highest = simd.load(z, pixel, lanes)

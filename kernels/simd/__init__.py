@@ -1,6 +1,7 @@
 """Short float32 vectors inside Numba: the one place where compiled functions speak to the vector unit."""
 
 from camshaft.kernels.simd.functions import exp, log
+from camshaft.kernels.simd.planes import exp_beyond, largest, load_planes, scaled, shifted, store_planes, total
 from camshaft.kernels.simd.vector import (
     Lanes,
     add_to,
@@ -22,7 +23,10 @@ __all__ = [
     "add_to",
     "broadcast",
     "exp",
+    "exp_beyond",
+    "largest",
     "load",
+    "load_planes",
     "load_repeated",
     "log",
     "max_among",
@@ -30,7 +34,11 @@ __all__ = [
     "minimum",
     "peek",
     "poke",
+    "scaled",
+    "shifted",
     "store",
+    "store_planes",
     "sum_among",
+    "total",
     "without_small",
 ]

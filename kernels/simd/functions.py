@@ -6,13 +6,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from camshaft.kernels.simd.vector import FAST, INT32, call, constant, intrinsic, llvm_type
+from camshaft.kernels.simd.vector import FAST, INT32, constant, intrinsic, llvm_type
 
 CONTRACT = ("contract",)  # fuse, but keep the order: reassociating would undo the range reduction
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
 EXP_LARGEST = 80.0
 EXP_ZERO = -60.0
+ROUNDING = 1.5 * 2**23
 # 2^f on [-1/2, 1/2], minimax of degree 5, highest power first
 EXP2_COEFFICIENTS = (
     0.0013276471737177636,
@@ -38,26 +39,32 @@ def _integers(width: int, value: int) -> ir.Constant:
     return ir.Constant(llvm_type(width, INT32), [value] * width)
 
 
+def exp_of(builder: ir.IRBuilder, x: Any, width: int) -> Any:
+    """Generate exp of a vector, as `exp` describes it."""
+    ints = llvm_type(width, INT32)
+    keep = builder.fcmp_ordered(">", x, constant(width, EXP_ZERO), flags=FAST)
+    x = builder.select(builder.fcmp_ordered("<", x, constant(width, EXP_LARGEST), flags=FAST), x,
+                       constant(width, EXP_LARGEST))  # fmt: skip
+    scaled = builder.fmul(x, constant(width, LOG2_E), flags=CONTRACT)
+    # as large as ROUNDING numbers have no fraction: the sum is rounded, and its lowest bits are the whole number; it
+    # must come back through integers, as LLVM may undo an addition
+    rounded = builder.fadd(scaled, constant(width, ROUNDING), flags=CONTRACT)
+    whole = builder.sub(builder.bitcast(rounded, ints), builder.bitcast(constant(width, ROUNDING), ints))
+    fraction = builder.fsub(scaled, builder.sitofp(whole, llvm_type(width)), flags=CONTRACT)
+    power = _polynomial(builder, fraction, EXP2_COEFFICIENTS, width)
+    bits = builder.add(builder.bitcast(power, ints), builder.shl(whole, _integers(width, 23)))
+    return builder.select(keep, builder.bitcast(bits, llvm_type(width)), constant(width, 0))
+
+
 @intrinsic
 def exp(typing: Any, vector: Any) -> Any:
     """exp(vector), with a relative error of at most 2^-22 + 2^-23 |x|.
 
     Exactly 0 below -60, so that no denormals arise (they are 30 times slower); clamped above 80.
     """
-    width = vector.width
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        (x,) = arguments
-        largest, zero_below = constant(width, EXP_LARGEST), constant(width, EXP_ZERO)
-        keep = builder.fcmp_ordered(">", x, zero_below, flags=FAST)
-        x = builder.select(builder.fcmp_ordered("<", x, largest, flags=FAST), x, largest)
-        x = builder.select(keep, x, zero_below)
-        scaled = builder.fmul(x, constant(width, LOG2_E), flags=CONTRACT)
-        whole = call(builder, f"llvm.nearbyint.v{width}f32", llvm_type(width), [scaled])
-        power = _polynomial(builder, builder.fsub(scaled, whole), EXP2_COEFFICIENTS, width)
-        exponent = builder.shl(builder.fptosi(whole, llvm_type(width, INT32)), _integers(width, 23))
-        bits = builder.add(builder.bitcast(power, llvm_type(width, INT32)), exponent)
-        return builder.select(keep, builder.bitcast(bits, llvm_type(width)), constant(width, 0))
+        return exp_of(builder, arguments[0], vector.width)
 
     return vector(vector), generate
 

@@ -113,7 +113,8 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: list[Any]
     return builder.call(function, arguments, fastmath=flags)
 
 
-def _pointer(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, index: Any, width: int) -> Any:
+def pointer_to(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, index: Any, width: int) -> Any:
+    """Point to the vector that begins at array[index]."""
     data = make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), llvm_type(width).as_pointer())
 
@@ -124,7 +125,7 @@ def load(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     vector = Vector(lanes.width)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, array, arguments[0], arguments[1], vector.width)
+        pointer = pointer_to(context, builder, array, arguments[0], arguments[1], vector.width)
         return builder.load(pointer, align=4)
 
     return vector(array, types.intp, lanes), generate
@@ -135,7 +136,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     """store(array, index, vector): array[index : index + width] = vector."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, array, arguments[0], arguments[1], vector.width)
+        pointer = pointer_to(context, builder, array, arguments[0], arguments[1], vector.width)
         builder.store(arguments[2], pointer, align=4)
         return context.get_dummy_value()
 
@@ -147,7 +148,7 @@ def add_to(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     """add_to(array, index, vector): array[index : index + width] += vector."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, array, arguments[0], arguments[1], vector.width)
+        pointer = pointer_to(context, builder, array, arguments[0], arguments[1], vector.width)
         total = builder.fadd(builder.load(pointer, align=4), arguments[2], flags=FAST)
         builder.store(total, pointer, align=4)
         return context.get_dummy_value()
@@ -201,7 +202,7 @@ def load_repeated(typing: Any, array: Any, index: Any, times: Any, lanes: Any) -
     count = lanes.width // times.width
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        few = builder.load(_pointer(context, builder, array, arguments[0], arguments[1], count), align=4)
+        few = builder.load(pointer_to(context, builder, array, arguments[0], arguments[1], count), align=4)
         return _shuffle(builder, few, [lane // times.width for lane in range(lanes.width)])
 
     return Vector(lanes.width)(array, types.intp, times, lanes), generate
@@ -213,7 +214,8 @@ def _shuffle(builder: ir.IRBuilder, vector: Any, lanes: list[int]) -> Any:
     )
 
 
-def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+def larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    """Return the larger, lane by lane."""
     return builder.select(builder.fcmp_ordered(">", a, b, flags=FAST), a, b)
 
 
@@ -240,7 +242,7 @@ def _among(combine: Callable[..., Any]) -> Any:
 
 
 sum_among = _among(_sum)
-max_among = _among(_larger)
+max_among = _among(larger)
 
 
 @intrinsic
@@ -259,7 +261,7 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
     """maximum(a, b): the larger, lane by lane."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return _larger(builder, arguments[0], arguments[1])
+        return larger(builder, arguments[0], arguments[1])
 
     return a(a, b), generate
 

@@ -16,6 +16,12 @@ def apply_exp(lanes: Any, source: Any, target: Any) -> None:
         simd.store(target, i, simd.exp(simd.load(source, i, lanes)))
 
 
+@compiled(fastmath=True)
+def apply_exp_fast(lanes: Any, source: Any, target: Any) -> None:
+    for i in range(0, len(source), lanes.width):
+        simd.store(target, i, simd.exp(simd.load(source, i, lanes)))
+
+
 @compiled()
 def apply_log(lanes: Any, source: Any, target: Any) -> None:
     for i in range(0, len(source), lanes.width):
@@ -38,6 +44,20 @@ def within_fours(lanes: Any, source: Any, sums: Any, largest: Any, repeated: Any
 
 
 @compiled()
+def through_planes(channels: Any, lanes: Any, source: Any, back: Any, results: Any) -> None:
+    """Copy by way of planes; results: largest, sum, and of every plane 3 (plane + 2) and exp(plane - largest)."""
+    planes = simd.load_planes(source, 0, channels, lanes)
+    simd.store_planes(back, 0, planes)
+    most = simd.largest(planes)
+    simd.store(results[0], 0, most)
+    simd.store(results[1], 0, simd.total(planes))
+    number = np.float32
+    three, two = simd.broadcast(number(3), lanes), simd.broadcast(number(2), lanes)
+    simd.store_planes(results[2], 0, simd.scaled(simd.shifted(planes, two), three))
+    simd.store_planes(results[3], 0, simd.exp_beyond(planes, most))
+
+
+@compiled()
 def move(source: Any, target: Any) -> None:
     for i in range(len(source)):
         simd.poke(target, len(source) - 1 - i, simd.peek(source, i))
@@ -48,10 +68,11 @@ def values(seed: int, size: int = 16) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 @WIDTHS
-def test_exp_within_its_bound(width: int) -> None:
+@pytest.mark.parametrize("apply", [apply_exp, apply_exp_fast])
+def test_exp_within_its_bound(width: int, apply: Any) -> None:
     x = np.linspace(-59.9, 80, 1 << 14).astype(np.float32)
     result = np.full_like(x, np.nan)
-    apply_exp(simd.Lanes(width), x, result)
+    apply(simd.Lanes(width), x, result)
     exact = np.exp(x.astype(np.float64))
     assert (np.abs(result - exact) <= exact * (2.0**-22 + 2.0**-23 * np.abs(x))).all()
 
@@ -98,3 +119,19 @@ def test_peek_and_poke_any_type(dtype: type[np.generic]) -> None:
     target = np.zeros_like(source)
     move(source, target)
     np.testing.assert_array_equal(target, source[::-1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 8])
+@pytest.mark.parametrize("width", [8, 16])
+def test_planes_are_the_channels_of_all_pixels(channels: int, width: int) -> None:
+    source = np.random.default_rng(channels).standard_normal(channels * width).astype(np.float32)
+    back = np.full_like(source, np.nan)
+    results = np.full((4, channels * width), np.nan, np.float32)
+    through_planes(simd.Lanes(channels), simd.Lanes(width), source, back, results)
+    np.testing.assert_array_equal(back, source)
+    pixels = source.reshape(width, channels)
+    order = [(k % channels) * (width // channels) + k // channels for k in range(width)]
+    np.testing.assert_array_equal(results[0, :width], pixels.max(1)[order])
+    np.testing.assert_allclose(results[1, :width], pixels.sum(1)[order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(results[2], 3 * (source + 2), rtol=1e-6)
+    np.testing.assert_allclose(results[3].reshape(width, channels), np.exp(pixels - pixels.max(1)[:, None]), rtol=1e-6)
