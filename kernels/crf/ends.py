@@ -3,7 +3,6 @@
 import numpy as np
 
 from camshaft.kernels import simd
-from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf.channels import Channels, Floats, keeps_differences, labels_of, width_of
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
@@ -55,19 +54,20 @@ def emit_pixel(lanes: simd.Lanes, plane: int, z: Floats, source: int, q: Floats,
 @compiled(fastmath=True)
 def take_logs(
     channels: Channels,
-    member: Member,
     tiles: Tiles,
+    first: int,
+    end: int,
     probabilities: Floats,
     clip: np.float32,
     unary: Floats,
 ) -> None:
-    """Fill the unary of a member's tiles with the logarithms of clipped probabilities, flat (L, H, W)."""
+    """Fill the unary of tiles first to end with the logarithms of clipped probabilities, flat (L, H, W)."""
     lanes, width = channels.lanes, width_of(channels)
     tall = tiles.period * tiles.run
     plane = tiles.height * tiles.width
     labels = labels_of(lanes, len(probabilities) // plane)
     run = np.ones((tiles.run, labels * WIDTH + CACHE_LINE // 4), np.float32)  # else rows fall on the same cache sets
-    for tile in range(member.number, tiles.number, member.team):
+    for tile in range(first, end):
         left, top = tile % tiles.columns * WIDTH, tile // tiles.columns * tall
         wide, high = min(WIDTH, tiles.width - left), min(tall, tiles.height - top)
         base = tile * WIDTH * tall * width

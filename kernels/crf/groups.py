@@ -46,6 +46,34 @@ class Groups(NamedTuple):
     places: NDArray[np.int32]
 
 
+def room(tiles: Tiles, team: int, space: Workspace) -> Groups:
+    """Take arrays for the groups of all members' tiles, member after member."""
+    pixels = tiles.number * tiles.size
+    return Groups(
+        space.take("first", tiles.number + team, np.int64),
+        space.take("starts", pixels + team, np.int64),
+        space.take("corners", pixels * CORNERS, np.int32),
+        space.take("weights", pixels * CORNERS + 2, np.float32),  # the last record is read as eight numbers too
+        space.take("places", pixels, np.int32),
+    )
+
+
+@compiled()
+def part(groups: Groups, tiles: Tiles, team: int, number: int) -> Groups:
+    """Return the groups of a member's tiles, every team-th, of all members' groups."""
+    own = len(range(number, tiles.number, team))
+    before = number * (tiles.number // team) + min(number, tiles.number % team)
+    size = len(groups.places) // tiles.number
+    begin, end = before * size, (before + own) * size
+    return Groups(
+        groups.first[before + number : before + own + number + 1],
+        groups.starts[begin + number : end + number + 1],
+        groups.corners[begin * CORNERS : end * CORNERS],
+        groups.weights[begin * CORNERS : end * CORNERS + 2],
+        groups.places[begin:end],
+    )
+
+
 class Scratch(NamedTuple):
     """What is known of the tile at work.
 
@@ -81,25 +109,17 @@ def group(
     quotients: Places,
     strides: NDArray[np.int64],
     space: Workspace,
-) -> tuple[Groups, Table, int]:
-    """Group the pixels of a member's tiles by simplex.
+    groups: Groups,
+) -> tuple[Table, int]:
+    """Group the pixels of a member's tiles by simplex; fills its part of the groups.
 
     Returns:
-        The groups, the table of their vertices, and how many vertices there are.
+        The table of their vertices, and how many vertices there are.
     """
-    number = len(range(member.number, tiles.number, member.team))
-    pixels = number * tiles.size
-    groups = Groups(
-        space.take("first", number + 1, np.int64),
-        space.take("starts", pixels + 1, np.int64),
-        space.take("corners", pixels * CORNERS, np.int32),
-        space.take("weights", pixels * CORNERS + 2, np.float32),  # the last record is read as eight numbers too
-        space.take("places", pixels, np.int32),
-    )
-    size = 1 << max(12, int(np.log2(pixels)) - 2)
+    own = part(groups, tiles, member.team, member.number)
+    size = 1 << max(12, int(np.log2(len(own.places))) - 2)
     table = Table(space.take("slots", size, np.int32), space.take("keys", size + 1, np.int64))
-    table, vertices = build(image, tiles, member, quotients, strides, table, scratch(tiles, space), groups)
-    return groups, table, vertices
+    return build(image, tiles, member, quotients, strides, table, scratch(tiles, space), own)
 
 
 def unite(

@@ -63,35 +63,42 @@ class Field:
         self.smoothness = smoothness.build(tiles, parameters.gaussian_sxy, parameters.gaussian_compat)
         strides = key_strides(tiles.height, tiles.width, parameters)
         quotients = embedding.places(tiles.height, tiles.width, parameters.bilateral_sxy, parameters.bilateral_srgb)
-        grouped = team.each(
-            lambda member: groups.group(image, tiles, member, quotients, strides, spaces[member.number])
-        )
-        self.groups = [groups for groups, _, _ in grouped]
-        padded = tiles.height * tiles.width % 4 > 0
-        vertices, self.count, numbers = groups.unite([(t, count) for _, t, count in grouped], strides, padded)
         space = spaces[0]
+        self.groups = groups.room(tiles, team.size, space)
+        tables = team.each(
+            lambda member: groups.group(image, tiles, member, quotients, strides, spaces[member.number], self.groups)
+        )
+        padded = tiles.height * tiles.width % 4 > 0
+        vertices, self.count, numbers = groups.unite(tables, strides, padded)
         self.neighbours = space.take("neighbours", 2 * CORNERS * (self.count + 1), np.int32)
-        mass = self._lattice(1)
+        mass = self._lattice(1, 0)
         own = [s.take("z", tiles.size, np.float32) for s in spaces]
         compat = np.float32(parameters.bilateral_compat)
 
-        def normalise(member: Member) -> None:
-            together.normalise_weights(
-                member, tiles, self.groups[member.number], numbers[member.number], vertices, self.count,
+        def normalise(member: Member) -> np.float32:
+            return together.normalise_weights(
+                member, tiles, self.groups, numbers[member.number], vertices, self.count,
                 strides, self.neighbours, mass, own[member.number], compat,
             )  # fmt: skip
 
-        team.each(normalise)
+        self.peak = float(max(team.each(normalise)))
 
-    def _lattice(self, width: int) -> Lattice:
+    def _lattice(self, width: int, peak: float) -> Lattice:
         """Return the appearance kernel's, for so many channels."""
         size = (self.count + 1) * width
-        return self._zeros("lattice", size + -size % LINE, 1)
+        return self._zeros("lattice", size + -size % LINE, 1, peak)
 
-    def _zeros(self, name: str, size: int, split: int) -> Lattice:
-        """Return a lattice of this size, of which each member splats onto `split`."""
-        names = {f"{name}, splat": self.team.size * split * size, name: size, f"{name}, spare": size}
-        return Lattice(*(self.spaces[0].zeros(part, length, np.float32) for part, length in names.items()))
+    def _zeros(self, name: str, size: int, split: int, peak: float) -> Lattice:
+        """Return a lattice of this size, of which each member splats onto `split`.
+
+        Several members splat in whole numbers, of which the largest sum, `peak`, takes 30 bits; if it is 0, in float32.
+        """
+        space, splat = self.spaces[0], self.team.size * split * size
+        sums, spare = space.zeros(name, size, np.float32), space.zeros(f"{name}, spare", size, np.float32)
+        if self.team.size == 1 or peak == 0:
+            return Lattice(space.zeros(f"{name}, splat", splat, np.float32), np.float32(1), sums, spare)
+        unit = np.float32(2 ** (np.ceil(np.log2(peak)) - 30))
+        return Lattice(space.zeros(f"{name}, whole", splat, np.int32), unit, sums, spare)
 
     def infer(self, probabilities: Floats, labels: int, q: Floats) -> None:
         """Fill q, flat (L, H, W), from the unary's probabilities, flat (L, H, W)."""
@@ -99,8 +106,9 @@ class Field:
         channels = layout(labels)
         width = channels.lanes.width * channels.blocks
         unary = spaces[0].take("unary", tiles.number * tiles.size * width, np.float32)
-        lattice = self._lattice(width)
-        grids = self._zeros("grid", smooth.columns * smooth.rows * width, smoothness.SPLIT)
+        lattice = self._lattice(width, self.peak)
+        size = smooth.columns * smooth.rows * width
+        grids = self._zeros("grid", size, smoothness.SPLIT, smooth.peak)
         own = [s.take("z", tiles.size * width, np.float32) for s in spaces]
         for z in own:
             z[:] = 0  # pixels outside the image keep this
@@ -108,7 +116,7 @@ class Field:
 
         def iterate(member: Member) -> None:
             together.iterate(
-                channels, member, tiles, self.groups[member.number], smooth, self.neighbours, probabilities, clip,
+                channels, member, tiles, self.groups, smooth, self.neighbours, probabilities, clip,
                 self.parameters.iterations, unary, lattice, grids, own[member.number], q,
             )  # fmt: skip
 

@@ -7,19 +7,33 @@
 What the channels of a pixel are, says channels.py.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from camshaft.kernels import simd
-from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf.channels import Channels, Floats, blocks_of, keeps_differences, width_of
 from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.ends import emit
-from camshaft.kernels.crf.groups import Groups
+from camshaft.kernels.crf.groups import Groups, part
 from camshaft.kernels.crf.smoothness import Smoothness
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
 
 EIGHT = simd.Lanes(8)
+
+
+class Sums(NamedTuple):
+    """What is splat onto: see kernels/simd/sums.py.
+
+    Attributes:
+        values: float32 or int32, flat (vertices, channels).
+        scale: float32, of int32 sums.
+    """
+
+    values: NDArray[np.float32] | NDArray[np.int32]
+    scale: np.float32
 
 
 @compiled(fastmath=True)
@@ -46,8 +60,9 @@ def slice_groups(channels: Channels, groups: Groups, begin: int, end: int, latti
 
 
 @compiled(fastmath=True)
-def splat_groups(channels: Channels, groups: Groups, begin: int, end: int, z: Floats, lattice: Floats) -> None:
+def splat_groups(channels: Channels, groups: Groups, begin: int, end: int, z: Floats, sums: Sums) -> None:
     """Add z of each record of groups begin to end onto its six vertices."""
+    lattice, scale = sums.values, sums.scale
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
     lanes, blocks, width = channels.lanes, blocks_of(channels), width_of(channels)
     nothing = simd.broadcast(np.float32(0), lanes)
@@ -66,27 +81,28 @@ def splat_groups(channels: Channels, groups: Groups, begin: int, end: int, z: Fl
                 s3 = s3 + q * simd.peek(weights, w + 3)
                 s4 = s4 + q * simd.peek(weights, w + 4)
                 s5 = s5 + q * simd.peek(weights, w + 5)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c)) * width + offset, s0)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 1)) * width + offset, s1)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 2)) * width + offset, s2)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 3)) * width + offset, s3)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 4)) * width + offset, s4)
-            simd.add_to(lattice, np.int64(simd.peek(corners, c + 5)) * width + offset, s5)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c)) * width + offset, s0, scale)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c + 1)) * width + offset, s1, scale)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c + 2)) * width + offset, s2, scale)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c + 3)) * width + offset, s3, scale)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c + 4)) * width + offset, s4, scale)
+            simd.add_to_sum(lattice, np.int64(simd.peek(corners, c + 5)) * width + offset, s5, scale)
 
 
 @compiled(fastmath=True)
-def splat_single(groups: Groups, begin: int, end: int, z: Floats, lattice: Floats) -> None:
+def splat_single(groups: Groups, begin: int, end: int, z: Floats, sums: Sums) -> None:
     """Do splat_groups for one channel: there the lanes are the vertices, and the last two idle."""
     starts, corners, weights, places = groups.starts, groups.corners, groups.weights, groups.places
-    sums = np.empty(EIGHT.width, np.float32)
+    lattice, scale = sums.values, sums.scale
+    terms = np.empty(EIGHT.width, lattice.dtype)
     for g in range(begin, end):
         total = simd.broadcast(np.float32(0), EIGHT)
         for i in range(simd.peek(starts, g), simd.peek(starts, g + 1)):
             total = total + simd.load(weights, i * CORNERS, EIGHT) * simd.peek(z, np.int64(simd.peek(places, i)))
-        simd.store(sums, 0, total)
+        simd.store_terms(terms, 0, total, scale)
         for r in range(CORNERS):
             vertex = np.int64(simd.peek(corners, g * CORNERS + r))
-            simd.poke(lattice, vertex, simd.peek(lattice, vertex) + simd.peek(sums, r))
+            simd.poke(lattice, vertex, simd.peek(lattice, vertex) + simd.peek(terms, r))
 
 
 @compiled(fastmath=True)
@@ -134,7 +150,7 @@ def smooth(
     smoothness: Smoothness,
     unary: Floats,
     grid: Floats,
-    out: Floats,
+    out: Sums,
     z: Floats,
     first: bool,
     last: bool,
@@ -181,42 +197,47 @@ def smooth(
                 scale = simd.load_repeated(norm, pixel + p, lanes, flat)
                 for i in range(p * width, (p + together) * width, flat.width):
                     q = simd.load(z, here + i, flat) * scale
-                    simd.add_to(out, s0 + i, q * w0)
-                    simd.add_to(out, s1 + i, q * w1)
-                    simd.add_to(out, s2 + i, q * w2)
+                    simd.add_to_sum(out.values, s0 + i, q * w0, out.scale)
+                    simd.add_to_sum(out.values, s1 + i, q * w1, out.scale)
+                    simd.add_to_sum(out.values, s2 + i, q * w2, out.scale)
 
 
 @compiled(fastmath=True)
 def step(
     channels: Channels,
-    member: Member,
+    team: int,
     tiles: Tiles,
+    begin: int,
+    end: int,
     groups: Groups,
     smoothness: Smoothness,
     unary: Floats,
     lattice: Floats,
     grid: Floats,
-    lattice_out: Floats,
-    grid_out: Floats,
+    lattice_out: Sums,
+    grid_out: Sums,
     z: Floats,
     q: Floats,
     first: bool,
     last: bool,
 ) -> None:
-    """Do one step on a member's tiles: from the blurred lattices to q's sums on the next ones, or to q itself.
+    """Do one step on tiles begin to end: from the blurred lattices to q's sums on the next ones, or to q itself.
 
     Args:
+        team: how many members have built the groups, each those of every team-th tile.
+        groups: of all members.
         first: start from the unary alone.
         last: write q, float32 flat (L, H, W), instead of splatting it.
     """
-    for done, tile in enumerate(range(member.number, tiles.number, member.team)):
-        g0, g1 = groups.first[done], groups.first[done + 1]
+    for tile in range(begin, end):
+        own, built = part(groups, tiles, team, tile % team), tile // team
+        g0, g1 = own.first[built], own.first[built + 1]
         if not first:
-            slice_groups(channels, groups, g0, g1, lattice, z)
+            slice_groups(channels, own, g0, g1, lattice, z)
         smooth(channels, tiles, tile, smoothness, unary, grid, grid_out, z, first, last)
         if last:
             emit(channels, tiles, tile, z, q)
         elif channels.lanes.width == 1:
-            splat_single(groups, g0, g1, z, lattice_out)
+            splat_single(own, g0, g1, z, lattice_out)
         else:
-            splat_groups(channels, groups, g0, g1, z, lattice_out)
+            splat_groups(channels, own, g0, g1, z, lattice_out)

@@ -35,6 +35,7 @@ class Smoothness(NamedTuple):
         weights: float32, flat (W, s, 3): barycentric weights.
         norm: float32, flat (tiles, pixels of a tile): sqrt(alpha compat / (K 1)); 0 outside the image.
         absent: int32: vertices inside the margin that no pixel touches; they stay 0.
+        peak: float, the largest sum of weights times norm at a vertex: what marginals add up to is not larger.
         columns, rows: of the grid, margins included.
     """
 
@@ -43,6 +44,7 @@ class Smoothness(NamedTuple):
     weights: NDArray[np.float32]
     norm: NDArray[np.float32]
     absent: NDArray[np.int32]
+    peak: float
     columns: int
     rows: int
 
@@ -71,9 +73,12 @@ def build(tiles: Tiles, sigma: float, compat: float) -> Smoothness:
     inside[1:-1, 1:-1] = True
     absent = np.flatnonzero(inside.reshape(-1) & ~touched).astype(np.int32)
     norm = np.zeros(tiles.number * tiles.size, np.float32)
-    smoothness = Smoothness(vertices, slots, weights.T.astype(np.float32).reshape(-1), norm, absent, columns, rows)
+    flat = weights.T.astype(np.float32).reshape(-1)
+    smoothness = Smoothness(vertices, slots, flat, norm, absent, 0.0, columns, rows)
     _fill_norm(tiles, smoothness, np.float32(compat))
-    return smoothness
+    sums = np.zeros(columns * rows, np.float32)
+    _splat(tiles, vertices, flat, norm, sums)
+    return smoothness._replace(peak=float(sums.max()))
 
 
 def _place(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -141,8 +146,9 @@ def blur_axis(
 @compiled(fastmath=True)
 def fold(
     flat: simd.Lanes,
-    split: NDArray[np.float32],
+    split: NDArray[np.float32] | NDArray[np.int32],
     copies: int,
+    unit: np.float32,
     smoothness: Smoothness,
     begin: int,
     end: int,
@@ -157,8 +163,9 @@ def fold(
 
     Args:
         flat: the vectors' lanes.
-        split: flat (copies, SPLIT, columns, rows, channels): each thread's SPLIT grids.
+        split: sums, flat (copies, SPLIT, columns, rows, channels): each thread's SPLIT grids.
         copies: how many threads.
+        unit: of int32 sums.
         smoothness: the lattice.
         begin, end: columns, none of them the first or the last.
         channels: of a vertex.
@@ -166,23 +173,20 @@ def fold(
     """
     rows = smoothness.rows * channels
     size = smoothness.columns * rows
-    nothing = simd.broadcast(np.float32(0), flat)
     for i in range(begin * rows, end * rows, flat.width):
-        total = nothing
+        upper = i - (MARGIN - 1) * channels
         for copy in range(copies):
-            upper = copy * SPLIT * size + i - (MARGIN - 1) * channels
-            middle, lower = upper + size - channels, upper + 2 * size - 2 * channels
-            total = total + simd.load(split, upper, flat) + simd.load(split, middle, flat)
-            total = total + simd.load(split, lower, flat)
-            simd.store(split, upper, nothing)
-            simd.store(split, middle, nothing)
-            simd.store(split, lower, nothing)
-        simd.store(grid, i, total)
+            other = copy * SPLIT * size + upper
+            if copy > 0:
+                simd.move_sum(split, other, upper, flat)
+            simd.move_sum(split, other + size - channels, upper, flat)
+            simd.move_sum(split, other + 2 * size - 2 * channels, upper, flat)
+        simd.store(grid, i, simd.take_sum(split, upper, flat, unit))
 
 
 def _fill_norm(tiles: Tiles, smoothness: Smoothness, compat: np.float32) -> None:
     grid = np.zeros(smoothness.columns * smoothness.rows, np.float32)
-    _splat_ones(tiles, smoothness.vertices, smoothness.weights, grid)
+    _splat(tiles, smoothness.vertices, smoothness.weights, np.ones_like(smoothness.norm), grid)
     blurred = np.zeros_like(grid)
     for axis in range(3):
         blur_axis(simd.Lanes(ALIGNMENT), grid, blurred, smoothness, axis, 1, smoothness.columns - 1, 1)
@@ -191,14 +195,27 @@ def _fill_norm(tiles: Tiles, smoothness: Smoothness, compat: np.float32) -> None
 
 
 @compiled()
-def _splat_ones(
-    tiles: Tiles, vertices: NDArray[np.int32], weights: NDArray[np.float32], grid: NDArray[np.float32]
+def _place_of(tiles: Tiles, x: int, y: int) -> int:
+    """Return where the arrays that are ordered by tiles have pixel (x, y)."""
+    tall = tiles.period * tiles.run
+    tile = (y // tall) * tiles.columns + x // WIDTH
+    return tile * WIDTH * tall + ((x % WIDTH) * tiles.period + y % tiles.period) * tiles.run + y % tall // tiles.period
+
+
+@compiled()
+def _splat(
+    tiles: Tiles,
+    vertices: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    values: NDArray[np.float32],
+    grid: NDArray[np.float32],
 ) -> None:
     for x in range(tiles.width):
         for y in range(tiles.height):
             first = (x * tiles.period + y % tiles.period) * 3
+            value = values[_place_of(tiles, x, y)]
             for corner in range(first, first + 3):
-                grid[vertices[corner] + y // tiles.period] += weights[corner]
+                grid[vertices[corner] + y // tiles.period] += weights[corner] * value
 
 
 @compiled()
@@ -210,13 +227,10 @@ def _slice_norm(
     compat: np.float32,
     norm: NDArray[np.float32],
 ) -> None:
-    tall = tiles.period * tiles.run
     for x in range(tiles.width):
         for y in range(tiles.height):
             first = (x * tiles.period + y % tiles.period) * 3
             total = np.float32(0)
             for corner in range(first, first + 3):
                 total += weights[corner] * grid[vertices[corner] + y // tiles.period]
-            tile = (y // tall) * tiles.columns + x // WIDTH
-            place = ((x % WIDTH) * tiles.period + y % tiles.period) * tiles.run + y % tall // tiles.period
-            norm[tile * WIDTH * tall + place] = np.sqrt(ALPHA * compat / (ALPHA * total + np.float32(1e-20)))
+            norm[_place_of(tiles, x, y)] = np.sqrt(ALPHA * compat / (ALPHA * total + np.float32(1e-20)))

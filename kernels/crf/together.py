@@ -1,7 +1,7 @@
-"""What each thread of an image's mean field does: its share of every phase, with the others met between the phases.
+"""What each thread of an image's mean field does, phase by phase: on tiles, and then on ranges of the vertices.
 
-A member of the team has every team-th tile, and a range of the vertices. It splats onto a lattice of its own; when all
-have met, the ranges are summed up, and then blurred axis by axis.
+A member of the team splats onto a lattice of its own; afterwards these are summed up, and blurred axis by axis. The
+groups of every team-th tile are built by one member. In the iterations each takes tiles as it comes to them.
 """
 
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from camshaft.kernels import simd
 from camshaft.kernels.barrier import Member, meet, share
+from camshaft.kernels.claims import claim, finish
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf import smoothness as spatial
 from camshaft.kernels.crf.channels import ONE, Channels, Floats, width_of
 from camshaft.kernels.crf.embedding import CORNERS
 from camshaft.kernels.crf.ends import take_logs
-from camshaft.kernels.crf.groups import Groups, normalise
-from camshaft.kernels.crf.passes import slice_groups, splat_single, step
+from camshaft.kernels.crf.groups import Groups, normalise, part
+from camshaft.kernels.crf.passes import Sums, slice_groups, splat_single, step
 from camshaft.kernels.crf.smoothness import Smoothness
 from camshaft.kernels.crf.tiles import Tiles
 from camshaft.kernels.crf.vertices import Table, link
@@ -27,34 +28,38 @@ class Lattice(NamedTuple):
     """Values at a kernel's vertices, zeros at first.
 
     Attributes:
-        splat: float32, flat (members, ...): what each member's pixels add up to; zeros again when summed up.
+        splat: flat (members, ...): what each member's pixels add up to; zeros again when summed up. Of one member
+            float32; of several int32, so that it does not matter who adds what, and when.
+        unit: float32, the value of 1 in int32 sums.
         sums: float32: over all members, and then what is sliced.
         spare: float32, of the same size.
     """
 
-    splat: Floats
+    splat: NDArray[np.float32] | NDArray[np.int32]
+    unit: np.float32
     sums: Floats
     spare: Floats
 
 
 @compiled()
-def own(splat: Floats, member: Member) -> Floats:
-    """Return a member's part of what all splat onto."""
-    begin, end = share(member, 0, len(splat))
-    return splat[begin:end]
+def own(lattice: Lattice, member: Member) -> Sums:
+    """Return what a member splats onto."""
+    begin, end = share(member, 0, len(lattice.splat))
+    return Sums(lattice.splat[begin:end], np.float32(1) / lattice.unit)
 
 
 @compiled(fastmath=True)
-def gather(splat: Floats, members: int, begin: int, end: int, total: Floats) -> None:
+def gather(lattice: Lattice, members: int, begin: int, end: int, total: Floats) -> None:
     """Add up what the members have splat, from index begin to end, and clear it."""
+    splat, unit = lattice.splat, lattice.unit
     size = len(splat) // members
-    for i in range(begin, end):
-        total[i] = splat[i]
-        splat[i] = np.float32(0)
     for other in range(1, members):
         for i in range(begin, end):
-            total[i] += splat[other * size + i]
-            splat[other * size + i] = np.float32(0)
+            splat[i] += splat[other * size + i]
+            splat[other * size + i] = 0
+    for i in range(begin, end):
+        total[i] = np.float32(splat[i]) * unit
+        splat[i] = 0
 
 
 @compiled(fastmath=True)
@@ -92,12 +97,15 @@ def normalise_weights(
     lattice: Lattice,
     z: Floats,
     compat: np.float32,
-) -> None:
+) -> np.float32:
     """Link the vertices; fold the norm 1 / sqrt(K 1) and the kernel's weight into the groups' weights.
+
+    Returns the largest sum of such weights among a member's vertices, which bounds what marginals may add up to; of a
+    single member 0.
 
     Args:
         member: which thread of how many.
-        tiles, groups: the image's, and the member's.
+        tiles, groups: the image's.
         numbers: the vertices' numbers in the common table by those in the member's own; empty if they are the same.
         table, count, strides: the vertices.
         neighbours: int32, flat (6, vertices + 1, 2), filled.
@@ -105,7 +113,8 @@ def normalise_weights(
         z: float32 (pixels of a tile,).
         compat: the kernel's weight.
     """
-    number = len(range(member.number, tiles.number, member.team))
+    groups = part(groups, tiles, member.team, member.number)
+    number = len(groups.first) - 1
     corners = groups.corners
     if len(numbers) > 0:
         for i in range(groups.first[number] * CORNERS):
@@ -114,10 +123,10 @@ def normalise_weights(
         link(table, count, axis, strides, neighbours)
     mass, spare = lattice.sums, lattice.spare
     z[:] = np.float32(1)
-    splat_single(groups, 0, groups.first[number], z, own(lattice.splat, member))
+    splat_single(groups, 0, groups.first[number], z, own(lattice, member))
     meetings = meet(member, 0)
     begin, end = share(member, 1, count + 1)
-    gather(lattice.splat, member.team, begin, end, mass)
+    gather(lattice, member.team, begin, end, mass)
     meetings = meet(member, meetings)
     for axis in range(CORNERS):
         blur_axis(ONE, mass, spare, neighbours, axis, begin, end)
@@ -126,6 +135,55 @@ def normalise_weights(
     for tile in range(number):
         slice_groups(ONE, groups, groups.first[tile], groups.first[tile + 1], mass, z)
         normalise(groups, groups.first[tile], groups.first[tile + 1], z, compat)
+    peak = np.float32(0)
+    if member.team > 1:
+        z[:] = np.float32(1)
+        splat_single(groups, 0, groups.first[number], z, own(lattice, member))
+        meet(member, meetings)
+        gather(lattice, member.team, begin, end, mass)
+        for v in range(begin, end):
+            peak = max(peak, mass[v])
+    return peak
+
+
+@compiled(fastmath=True)
+def blur(
+    channels: Channels,
+    member: Member,
+    phase: int,
+    smoothness: Smoothness,
+    neighbours: NDArray[np.int32],
+    appearance: Lattice,
+    grids: Lattice,
+) -> int:
+    """Sum up what has been splat onto both lattices, and blur the sums along all axes; returns the next phase.
+
+    An item of the members' work is a column of the grid, and as large a part of the vertices.
+    """
+    flat, width, team = channels.flat, width_of(channels), member.team
+    lattice, spare, folded, grid = appearance.sums, appearance.spare, grids.spare, grids.sums
+    vertices, columns = len(neighbours) // (2 * CORNERS) - 1, smoothness.columns - 2
+    for axis in range(-1, CORNERS):  # before the first they are summed up
+        done = 0
+        while True:
+            begin, end = claim(member, phase, columns)
+            if begin == end:
+                break
+            first, last = 1 + vertices * begin // columns, 1 + vertices * end // columns
+            left, right = 1 + begin, 1 + end
+            if axis < 0:
+                gather(appearance, team, first * width, last * width, lattice)
+                spatial.fold(flat, grids.splat, team, grids.unit, smoothness, left, right, width, folded)
+            else:
+                blur_axis(channels, lattice, spare, neighbours, axis, first, last)
+                if axis < 3:
+                    spatial.blur_axis(flat, folded, grid, smoothness, axis, left, right, width)
+            done += end - begin
+        phase = finish(member, phase, columns, done)
+        if axis >= 0:  # with six axes and three, the last results are in appearance.sums and grids.sums
+            lattice, spare = spare, lattice
+            folded, grid = grid, folded
+    return phase
 
 
 @compiled(fastmath=True)
@@ -145,12 +203,12 @@ def iterate(
     z: Floats,
     q: Floats,
 ) -> None:
-    """Do a member's share of the mean field.
+    """Do the mean field, together with the other members.
 
     Args:
         channels: of a pixel.
         member: which thread of how many.
-        tiles, groups, smoothness, neighbours: the image's, the member's, and the two lattices' own.
+        tiles, groups, smoothness, neighbours: the image's, and the two lattices' own.
         probabilities: flat (L, H, W).
         clip, iterations: as `crf` has them.
         unary: scratch, flat (tiles, pixels of a tile, channels).
@@ -159,28 +217,26 @@ def iterate(
         z: flat (pixels of a tile, channels): zeros.
         q: flat (L, H, W), filled.
     """
-    flat, width = channels.flat, width_of(channels)
-    take_logs(channels, member, tiles, probabilities, clip, unary)
-    own_vertices, own_grids = own(appearance.splat, member), own(grids.splat, member)
-    lattice, spare, grid, folded = appearance.sums, appearance.spare, grids.sums, grids.spare
-    begin, end = share(member, 1, len(neighbours) // (2 * CORNERS))
-    left, right = share(member, 1, smoothness.columns - 1)
-    meetings = 0
-    for done in range(iterations + 1):
-        step(
-            channels, member, tiles, groups, smoothness,
-            unary, lattice, grid, own_vertices, own_grids, z, q, done == 0, done == iterations,
-        )  # fmt: skip
-        if done < iterations:
-            meetings = meet(member, meetings)
-            gather(appearance.splat, member.team, begin * width, end * width, lattice)
-            spatial.fold(flat, grids.splat, member.team, smoothness, left, right, width, folded)
-            meetings = meet(member, meetings)
-            for axis in range(CORNERS):
-                blur_axis(channels, lattice, spare, neighbours, axis, begin, end)
-                lattice, spare = spare, lattice
-                if axis < 3:
-                    spatial.blur_axis(flat, folded, grid, smoothness, axis, left, right, width)
-                    folded, grid = grid, folded
-                meetings = meet(member, meetings)
-            folded, grid = grid, folded
+    phase, done = 1, 0
+    while True:
+        begin, end = claim(member, phase, tiles.number)
+        if begin == end:
+            break
+        take_logs(channels, tiles, begin, end, probabilities, clip, unary)
+        done += end - begin
+    phase = finish(member, phase, tiles.number, done)
+    vertices_out, grids_out = own(appearance, member), own(grids, member)
+    for turn in range(iterations + 1):
+        done = 0
+        while True:
+            begin, end = claim(member, phase, tiles.number)
+            if begin == end:
+                break
+            step(
+                channels, member.team, tiles, begin, end, groups, smoothness,
+                unary, appearance.sums, grids.sums, vertices_out, grids_out, z, q, turn == 0, turn == iterations,
+            )  # fmt: skip
+            done += end - begin
+        phase = finish(member, phase, tiles.number, done)
+        if turn < iterations:
+            phase = blur(channels, member, phase, smoothness, neighbours, appearance, grids)

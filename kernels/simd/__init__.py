@@ -2,6 +2,7 @@
 
 from camshaft.kernels.simd.functions import exp, log
 from camshaft.kernels.simd.planes import exp_beyond, largest, load_planes, scaled, shifted, store_planes, total
+from camshaft.kernels.simd.sums import add_to_sum, move_sum, store_terms, take_sum
 from camshaft.kernels.simd.vector import (
     Lanes,
     add_to,
@@ -21,6 +22,7 @@ from camshaft.kernels.simd.vector import (
 __all__ = [
     "Lanes",
     "add_to",
+    "add_to_sum",
     "broadcast",
     "exp",
     "exp_beyond",
@@ -32,13 +34,16 @@ __all__ = [
     "max_among",
     "maximum",
     "minimum",
+    "move_sum",
     "peek",
     "poke",
     "scaled",
     "shifted",
     "store",
     "store_planes",
+    "store_terms",
     "sum_among",
+    "take_sum",
     "total",
     "without_small",
 ]

@@ -185,12 +185,13 @@ def broadcast(typing: Any, value: Any, lanes: Any) -> Any:
     vector = Vector(lanes.width)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return _broadcast(builder, arguments[0], vector.width)
+        return broadcast_to(builder, arguments[0], vector.width)
 
     return vector(types.float32, lanes), generate
 
 
-def _broadcast(builder: ir.IRBuilder, value: Any, width: int) -> Any:
+def broadcast_to(builder: ir.IRBuilder, value: Any, width: int) -> Any:
+    """Return a vector with the float32 in every lane."""
     nothing = ir.Constant(llvm_type(width), ir.Undefined)
     first = builder.insert_element(nothing, value, ir.Constant(INT32, 0))
     return builder.shuffle_vector(first, nothing, ir.Constant(llvm_type(width, INT32), [0] * width))
@@ -272,7 +273,7 @@ def without_small(typing: Any, vector: Any, least: Any) -> Any:
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         value, bound = arguments
-        counts = builder.fcmp_ordered(">=", value, _broadcast(builder, bound, vector.width))
+        counts = builder.fcmp_ordered(">=", value, broadcast_to(builder, bound, vector.width))
         return builder.select(counts, value, constant(vector.width, 0))
 
     return vector(vector, types.float32), generate
@@ -287,7 +288,7 @@ def _define(operation: Callable[..., Any], instruction: str) -> None:
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             both = [
-                value if isinstance(kind, Vector) else _broadcast(builder, value, vector.width)
+                value if isinstance(kind, Vector) else broadcast_to(builder, value, vector.width)
                 for kind, value in zip(signature.args, arguments, strict=True)
             ]
             return getattr(builder, instruction)(*both, flags=FAST)

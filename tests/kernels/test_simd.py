@@ -58,6 +58,18 @@ def through_planes(channels: Any, lanes: Any, source: Any, back: Any, results: A
 
 
 @compiled()
+def add_up(lanes: Any, terms: Any, order: Any, sums: Any, unit: Any, result: Any) -> None:
+    """Add terms in an order to both halves of the sums, then these to each other, and take the result."""
+    half = len(sums) // 2
+    for k in order:
+        term = simd.load(terms, k * lanes.width, lanes)
+        simd.add_to_sum(sums, k % 2 * half, term, np.float32(1) / unit)
+    simd.move_sum(sums, half, 0, lanes)
+    simd.store(result, 0, simd.take_sum(sums, 0, lanes, unit))
+    simd.store_terms(sums, half, simd.load(terms, 0, lanes), np.float32(1) / unit)
+
+
+@compiled()
 def move(source: Any, target: Any) -> None:
     for i in range(len(source)):
         simd.poke(target, len(source) - 1 - i, simd.peek(source, i))
@@ -135,3 +147,22 @@ def test_planes_are_the_channels_of_all_pixels(channels: int, width: int) -> Non
     np.testing.assert_allclose(results[1, :width], pixels.sum(1)[order], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(results[2], 3 * (source + 2), rtol=1e-6)
     np.testing.assert_allclose(results[3].reshape(width, channels), np.exp(pixels - pixels.max(1)[:, None]), rtol=1e-6)
+
+
+@WIDTHS
+def test_whole_sums_are_the_same_in_any_order(width: int) -> None:
+    rng = np.random.default_rng(width)
+    terms = rng.uniform(-1, 1, (500, width)).astype(np.float32)
+    exact, unit = terms.astype(np.float64).sum(0), np.float32(2.0**-20)
+    for dtype, tolerance in ((np.float32, 1e-3), (np.int32, 500 * 2.0**-21)):
+        results = []
+        for _ in range(3):
+            sums, result = np.zeros(2 * width, dtype), np.full(width, np.nan, np.float32)
+            add_up(simd.Lanes(width), terms.reshape(-1), rng.permutation(500), sums, unit, result)
+            np.testing.assert_allclose(result, exact, atol=tolerance)
+            assert (sums[:width] == 0).all()
+            first = terms[0] if dtype == np.float32 else np.rint(terms[0] / unit)
+            np.testing.assert_array_equal(sums[width:], first)
+            results.append(result)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
