@@ -5,7 +5,6 @@ from camshaft.kernels.simd.planes import exp_beyond, largest, load_planes, scale
 from camshaft.kernels.simd.sums import add_to_sum, move_sum, store_terms, take_sum
 from camshaft.kernels.simd.vector import (
     Lanes,
-    add_to,
     broadcast,
     load,
     load_repeated,
@@ -21,7 +20,6 @@ from camshaft.kernels.simd.vector import (
 
 __all__ = [
     "Lanes",
-    "add_to",
     "add_to_sum",
     "broadcast",
     "exp",

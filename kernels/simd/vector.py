@@ -144,19 +144,6 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def add_to(typing: Any, array: Any, index: Any, vector: Any) -> Any:
-    """add_to(array, index, vector): array[index : index + width] += vector."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pointer = pointer_to(context, builder, array, arguments[0], arguments[1], vector.width)
-        total = builder.fadd(builder.load(pointer, align=4), arguments[2], flags=FAST)
-        builder.store(total, pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, vector), generate
-
-
-@intrinsic
 def peek(typing: Any, array: Any, index: Any) -> Any:
     """peek(array, index): array[index], without the test for an index that counts from the end."""
 

@@ -32,7 +32,7 @@ def apply_log(lanes: Any, source: Any, target: Any) -> None:
 def arithmetic(lanes: Any, a: Any, b: Any, target: Any) -> None:
     x, y = simd.load(a, 0, lanes), simd.load(b, 0, lanes)
     simd.store(target, 0, (x - np.float32(2) * y) / (np.float32(3) + x * y) + simd.maximum(x, y) * simd.minimum(x, y))
-    simd.add_to(target, 0, simd.broadcast(np.float32(1), lanes))
+    simd.add_to_sum(target, 0, simd.broadcast(np.float32(1), lanes), np.float32(1))
 
 
 @compiled()
