@@ -4,7 +4,8 @@ Cores are rarely equally fast: on a shared machine one may do half of what the o
 So each member takes pieces of a part of its own first, since that lies in its cache, and then what the slower ones have
 left of theirs; and all wait until the work is done, not for each other. One alone could do everything.
 
-Who does what is left to chance: this is for work whose result does not depend on it.
+Who does what is left to chance: this is for work whose result does not depend on it. (The loops over `claim` would be
+shorter with a generator, but one that comes from Numba's cache can't be used by a function that is compiled later.)
 """
 
 from camshaft.kernels.atomic import give_way, look, replace
