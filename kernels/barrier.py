@@ -42,6 +42,14 @@ def members(team: int) -> list[Member]:
 
 
 @compiled()
+def pause(looks: int) -> int:
+    """Let time pass between two looks at a counter, of which there were `looks` before; returns how many there are."""
+    if looks >= LOOKS:
+        give_way()
+    return looks + 1
+
+
+@compiled()
 def share(member: Member, begin: int, end: int) -> tuple[int, int]:
     """Return a member's part of begin … end."""
     length = end - begin
@@ -65,7 +73,5 @@ def meet(member: Member, meetings: int) -> int:
     add(arrivals, 0, 1)
     looks = 0
     while look(arrivals, 0) < all_there and look(arrivals, 1) == 0:
-        looks += 1
-        if looks > LOOKS:
-            give_way()
+        looks = pause(looks)
     return meetings + 1

@@ -8,14 +8,20 @@ Who does what is left to chance: this is for work whose result does not depend o
 shorter with a generator, but one that comes from Numba's cache can't be used by a function that is compiled later.)
 """
 
-from camshaft.kernels.atomic import give_way, look, replace
-from camshaft.kernels.barrier import LINE, LOOKS, Member
+from camshaft.kernels.atomic import look, replace
+from camshaft.kernels.barrier import LINE, Member, pause
 from camshaft.kernels.compiled import compiled
 
 PIECES = 8  # of a member's own part
 # a counter holds the phase that it counts in, and the count
 COUNT_BITS = 32
 COUNT = (1 << COUNT_BITS) - 1
+
+
+@compiled()
+def counted(word: int, phase: int) -> int:
+    """Return a counter's count in this phase, 0 if it still holds that of one before."""
+    return word & COUNT if word >> COUNT_BITS == phase else 0
 
 
 @compiled()
@@ -36,7 +42,7 @@ def claim(member: Member, phase: int, length: int) -> tuple[int, int]:
         size = -(-(last - first) // PIECES) if member.team > 1 else last - first
         while True:
             word = look(member.claims, counter)
-            begin = first + (word & COUNT if word >> COUNT_BITS == phase else 0)
+            begin = first + counted(word, phase)
             if word >> COUNT_BITS > phase or begin == last:
                 break
             end = min(begin + size, last)
@@ -58,12 +64,9 @@ def finish(member: Member, phase: int, length: int, done: int) -> int:
     """
     while done > 0:
         word = look(member.claims, 0)
-        before = word & COUNT if word >> COUNT_BITS == phase else 0
-        if replace(member.claims, 0, word, (phase << COUNT_BITS) + before + done):
+        if replace(member.claims, 0, word, (phase << COUNT_BITS) + counted(word, phase) + done):
             break
     looks = 0
     while length > 0 and look(member.claims, 0) < (phase << COUNT_BITS) + length:
-        looks += 1
-        if looks > LOOKS:
-            give_way()
+        looks = pause(looks)
     return phase + 1

@@ -23,15 +23,13 @@ def _transposed(builder: ir.IRBuilder, vectors: list[Any], lanes: int) -> list[A
     vectors = list(vectors)
     step = 1
     while step < len(vectors):
-        upper = [bool(lane & step) for lane in range(lanes)]
+        even = [lane + lanes - step if lane & step else lane for lane in range(lanes)]
+        odd = [lane + lanes if lane & step else lane + step for lane in range(lanes)]
+        masks = [ir.Constant(llvm_type(lanes, INT32), mask) for mask in (even, odd)]
         for r in range(len(vectors)):
             if not r & step:
                 a, b = vectors[r], vectors[r + step]
-                even = [lane + lanes - step if up else lane for lane, up in enumerate(upper)]
-                odd = [lane + lanes if up else lane + step for lane, up in enumerate(upper)]
-                vectors[r], vectors[r + step] = (
-                    builder.shuffle_vector(a, b, ir.Constant(llvm_type(lanes, INT32), mask)) for mask in (even, odd)
-                )
+                vectors[r], vectors[r + step] = (builder.shuffle_vector(a, b, mask) for mask in masks)
         step *= 2
     return vectors
 

@@ -64,19 +64,6 @@ def _for_each_map(builder: ir.IRBuilder, context: Any, bundle: Any, compute: Cal
 
 
 @intrinsic
-def scaled(typing: Any, vector: Any, bundle: Any) -> Any:
-    """scaled(v, x): v x for every map."""
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        v, x = arguments
-        return _for_each_map(
-            builder, context, bundle, lambda k: builder.fmul(v, builder.extract_value(x, k), flags=FAST)
-        )
-
-    return bundle(vector, bundle), generate
-
-
-@intrinsic
 def added(typing: Any, bundle: Any, other: Any) -> Any:
     """added(x, y): x + y for every map."""
 

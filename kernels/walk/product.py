@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from camshaft.kernels.barrier import Member
 from camshaft.kernels.claims import claim, finish
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.simd import broadcast, load, store, without_small
+from camshaft.kernels.simd import broadcast, load, scaled, store, without_small
 from camshaft.kernels.walk.bundle import (
     LANES,
     PIXELS,
@@ -30,7 +30,6 @@ from camshaft.kernels.walk.bundle import (
     added,
     flushed,
     load_bundle,
-    scaled,
     store_bundle,
 )
 from camshaft.kernels.walk.layout import Transition
@@ -114,7 +113,7 @@ def product(
             here = (reach + row) * maps_row + start * count
             pairs = (reach + row) * weights_row + reach * line + start
             own = load_bundle(x, here, LANES, maps)
-            straight = scaled(nothing, own)
+            straight = scaled(own, nothing)
             for dy in range(1, heights[0] + 1):
                 below = load_bundle(x, here + dy * maps_row, LANES, maps)
                 above = load_bundle(x, here - dy * maps_row, LANES, maps)
@@ -124,8 +123,8 @@ def product(
             for dx in range(1, reach + 1):
                 # `right` is the sum of pixels whose neighbour lies dx to the right, at q - dx; `left` that at q + dx
                 pair = pairs + dx * line
-                right = scaled(load(weights, pair - dx, PIXELS), own)
-                left = scaled(load(weights, pair, PIXELS), own)
+                right = scaled(own, load(weights, pair - dx, PIXELS))
+                left = scaled(own, load(weights, pair, PIXELS))
                 for dy in range(1, heights[dx] + 1):
                     plus = pair + dy * band
                     minus = plus - 2 * dx * line
@@ -148,7 +147,7 @@ def product(
             own = load_bundle(x, here, LANES, maps)
             at = row * line + start
             correction = accumulated(nothing - load(t.others, at, PIXELS), own, result)
-            kept = scaled(broadcast(gamma, PIXELS), load_bundle(z, here, LANES, maps))
+            kept = scaled(load_bundle(z, here, LANES, maps), broadcast(gamma, PIXELS))
             kept = accumulated(broadcast(alpha, PIXELS), own, kept)
             result = flushed(accumulated(load(t.inverse, at, PIXELS) * kappa, correction, kept))
             store_bundle(y, here, LANES, result)
