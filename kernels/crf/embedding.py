@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf.tiles import WIDTH
-from camshaft.kernels.simd import peek, poke
+from camshaft.kernels.simd import Lanes, broadcast, load, peek, poke, store_planes
 
 D = 5
 CORNERS = D + 1
 SCALE = (np.sqrt(2 / 3) * CORNERS / np.sqrt([(i + 1) * (i + 2) for i in range(D)])).astype(np.float32)
-ROWS = D + CORNERS  # of what is kept of a row of pixels: features, and where they lie
+ROWS = D + 2 * CORNERS  # of what is kept of a row of pixels: features, where they lie, and barycentric weights
 ORDER_BITS = 15  # of a simplex's key: the ranks of its first five coordinates, three bits each
+
+EIGHT = Lanes(8)
 
 Floats = NDArray[np.float32]
 
@@ -74,17 +76,16 @@ def exchange(a: np.float32, b: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @compiled()
-def embed(row: Floats, pixel: int, size: int, weights: Floats) -> None:
-    """Find the simplices and the weights of a row, whose first pixel is the tile's pixel-th (reference.embed).
+def embed(row: Floats) -> None:
+    """Find the simplices and the weights of a row (reference.embed).
 
     Its sums and products come in pydensecrf's order: on the edge between two simplices rounding decides. Whole numbers
     are float32 here too, which holds them exactly: all of a vector's lanes then have one width.
 
     Args:
         row: float32, flat (ROWS, WIDTH): the five features; then, filled in, the coordinates of the simplex's first
-            vertex, divided by 6 and without the last, and their ranks, as the digits of one octal number.
-        pixel, size: the row's first pixel, and how many the tile has.
-        weights: float32, flat (6, size): the row's barycentric weights are filled in.
+            vertex, divided by 6 and without the last, their ranks, as the digits of one octal number, and the six
+            barycentric weights.
     """
     six, sixth, one, scale = np.float32(6), np.float32(1 / 6), np.float32(1), SCALE
     for x in range(WIDTH):
@@ -147,12 +148,30 @@ def embed(row: Floats, pixel: int, size: int, weights: Floats) -> None:
         t4, t5 = exchange(t4, t5)
         t1, t2 = exchange(t1, t2)
         t3, t4 = exchange(t3, t4)
-        poke(weights, pixel + x, one + (t0 - t5))
-        poke(weights, size + pixel + x, t1 - t0)
-        poke(weights, 2 * size + pixel + x, t2 - t1)
-        poke(weights, 3 * size + pixel + x, t3 - t2)
-        poke(weights, 4 * size + pixel + x, t4 - t3)
-        poke(weights, 5 * size + pixel + x, t5 - t4)
+        poke(row, 11 * WIDTH + x, one + (t0 - t5))
+        poke(row, 12 * WIDTH + x, t1 - t0)
+        poke(row, 13 * WIDTH + x, t2 - t1)
+        poke(row, 14 * WIDTH + x, t3 - t2)
+        poke(row, 15 * WIDTH + x, t4 - t3)
+        poke(row, 16 * WIDTH + x, t5 - t4)
+
+
+@compiled()
+def put_weights(row: Floats, weights: Floats, pixel: int) -> None:
+    """Put a row's barycentric weights into weights, flat (pixels, 8), from a pixel on; the last two are 0."""
+    first, nothing = (D + CORNERS) * WIDTH, broadcast(np.float32(0), EIGHT)
+    for x in range(first, first + WIDTH, EIGHT.width):
+        planes = (
+            load(row, x, EIGHT),
+            load(row, x + WIDTH, EIGHT),
+            load(row, x + 2 * WIDTH, EIGHT),
+            load(row, x + 3 * WIDTH, EIGHT),
+            load(row, x + 4 * WIDTH, EIGHT),
+            load(row, x + 5 * WIDTH, EIGHT),
+            nothing,
+            nothing,
+        )
+        store_planes(weights, (pixel + x - first) * EIGHT.width, planes)
 
 
 @compiled()

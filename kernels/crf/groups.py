@@ -15,17 +15,29 @@ from numpy.typing import NDArray
 from camshaft.kernels.barrier import Member
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf import lattice
-from camshaft.kernels.crf.embedding import CORNERS, ORDER_BITS, ROWS, D, Places, embed, name_simplices, read_row
+from camshaft.kernels.crf.embedding import (
+    CORNERS,
+    EIGHT,
+    ORDER_BITS,
+    ROWS,
+    D,
+    Places,
+    embed,
+    name_simplices,
+    put_weights,
+    read_row,
+)
 from camshaft.kernels.crf.lattice import GOLDEN
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
 from camshaft.kernels.crf.vertices import Table, find, merge, with_room
 from camshaft.kernels.crf.workspace import Workspace
-from camshaft.kernels.simd import peek, poke
+from camshaft.kernels.simd import Lanes, load, peek, poke, store
 
 ALPHA = np.float32(1 / (1 + 2.0**-D))  # the blur's gain
 SLOT_BITS = 14  # of a tile's own hash table: at least twice its pixels
 LARGEST_SIZE = 24  # groups are sorted by size up to this
 EMPTY = np.int64(-1)
+FOUR, TWO = Lanes(4), Lanes(2)  # the six numbers of a record, which no vector may overrun
 
 
 class Groups(NamedTuple):
@@ -80,7 +92,7 @@ class Scratch(NamedTuple):
     Attributes:
         features: float32, flat (ROWS, WIDTH), of one row of pixels; `embed` puts their simplices there.
         simplices: int64 (WIDTH,), the row's simplices: keys that tell them apart.
-        weights: float32, flat (6, pixels of a tile): the pixels' barycentric weights.
+        weights: float32, flat (pixels of a tile, 8): the pixels' six barycentric weights, and zeros.
         members: int32 (pixels,): the group of a pixel.
         slots, owners: the simplices' hash table: the key, and its group.
         used, sizes: int64, of a group: its slot, and how many pixels it has.
@@ -155,7 +167,7 @@ def scratch(tiles: Tiles, space: Workspace) -> Scratch:
     return Scratch(
         features=space.zeros("features", ROWS * WIDTH, np.float32),
         simplices=space.take("simplices", WIDTH, np.int64),
-        weights=space.take("tile weights", CORNERS * tiles.size + WIDTH, np.float32),
+        weights=space.take("tile weights", (tiles.size + WIDTH) * EIGHT.width, np.float32),
         members=space.take("members", tiles.size, np.int32),
         slots=slots,
         owners=space.take("owners", 1 << SLOT_BITS, np.int32),
@@ -254,7 +266,6 @@ def place_pixels(row: Scratch, tiles: Tiles, wide: int, high: int, groups: Group
     """Copy each pixel of the tile into its record."""
     members, sizes, weights = row.members, row.sizes, row.weights
     sorted_weights, places = groups.weights, groups.places
-    size = len(members)
     stride = tiles.period * tiles.run
     pixel = 0
     for y in range(high):
@@ -263,8 +274,8 @@ def place_pixels(row: Scratch, tiles: Tiles, wide: int, high: int, groups: Group
             group = np.int64(peek(members, pixel))
             record = peek(sizes, group)
             poke(sizes, group, record + 1)
-            for r in range(CORNERS):
-                poke(sorted_weights, record * CORNERS + r, peek(weights, r * size + pixel))
+            store(sorted_weights, record * CORNERS, load(weights, pixel * EIGHT.width, FOUR))
+            store(sorted_weights, record * CORNERS + FOUR.width, load(weights, pixel * EIGHT.width + FOUR.width, TWO))
             poke(places, record, np.int32(place + x * stride))
             pixel += 1
 
@@ -291,7 +302,8 @@ def build(
         local = 0
         for y in range(high):
             read_row(image, top + y, left, wide, quotients, row.features)
-            embed(row.features, y * wide, len(row.members), row.weights)
+            embed(row.features)
+            put_weights(row.features, row.weights, y * wide)
             name_simplices(row.features, strides, row.simplices)
             local = join_row(row, wide, y * wide, local)
         table = with_room(table, vertices, local * CORNERS)
@@ -306,9 +318,11 @@ def build(
 
 @compiled()
 def normalise(groups: Groups, begin: int, end: int, mass: NDArray[np.float32], compat: np.float32) -> None:
-    """Multiply the weights of each record by sqrt(alpha compat / (alpha mass)); mass by pixel of the tile."""
-    weights, places = groups.weights, groups.places
+    """Multiply the weights of each record by sqrt(alpha compat / (alpha mass)); mass, by pixel, is overwritten."""
+    weights, places, factors = groups.weights, groups.places, mass
+    for p in range(len(mass)):
+        factors[p] = np.sqrt(ALPHA * compat / (ALPHA * mass[p] + np.float32(1e-20)))
     for i in range(groups.starts[begin], groups.starts[end]):
-        factor = np.sqrt(ALPHA * compat / (ALPHA * peek(mass, np.int64(peek(places, i))) + np.float32(1e-20)))
-        for k in range(i * CORNERS, (i + 1) * CORNERS):
-            poke(weights, k, peek(weights, k) * factor)
+        factor, w = peek(factors, np.int64(peek(places, i))), i * CORNERS
+        store(weights, w, load(weights, w, FOUR) * factor)
+        store(weights, w + FOUR.width, load(weights, w + FOUR.width, TWO) * factor)
