@@ -7,6 +7,12 @@ from typing import Any, TypeVar
 
 from numba import njit
 
+FAST = {"contract", "nnan", "ninf", "nsz"}
+"""LLVM's flags for quick arithmetic. Sums keep the order in which they are written ("reassoc" is not among these): a
+process that finds a function in Numba's cache runs the copy inside its caller, one that has compiled it runs the copy
+that came first, and what LLVM makes of a sum depends on what stands around it. Results would differ in their last
+bits between the first run and all later ones."""
+
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -29,9 +35,10 @@ def compiled(*, fastmath: bool = False) -> Callable[[F], F]:
     alone, and only after it has unpickled the cache's index, which fails where a type has moved to another module.
 
     Args:
-        fastmath: let LLVM reorder sums and assume finite values.
+        fastmath: let LLVM fuse a product and a sum, and assume finite values.
     """
-    decorate: Callable[[F], F] = njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy")
+    flags = FAST if fastmath else False
+    decorate: Callable[[F], F] = njit(cache=True, nogil=True, fastmath=flags, error_model="numpy")
 
     def compile_and_keep(function: F) -> F:
         dispatcher: Any = decorate(function)

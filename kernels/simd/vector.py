@@ -5,8 +5,8 @@ function says what it means: `load` makes a vector of as many lanes as its `Lane
 vectors of one width and on a vector and a float32, `store` writes it. The width is part of the type of `Lanes`, so a
 function that takes one is compiled for each width. It need not be the machine's: LLVM splits or pads.
 
-Arithmetic may be contracted and reassociated ("fast"). There are no bounds checks, and a negative index is not taken
-from the end.
+A product and a sum may be fused, and values count as finite; sums keep their order (compiled.py says why). There are no
+bounds checks, and a negative index is not taken from the end.
 """
 
 # ruff: noqa: ARG001 - Numba calls with all arguments, and finds those of an intrinsic by name
@@ -24,13 +24,15 @@ from numba.core.imputils import lower_constant
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 from numba.np.arrayobj import make_array
 
+from camshaft.kernels import compiled
+
+FAST = tuple(sorted(compiled.FAST))
 Function = Callable[..., Any]
 intrinsic: Callable[[Function], Function] = numba.extending.intrinsic
 overload: Callable[[Function], Callable[[Function], Function]] = numba.extending.overload
 overload_attribute: Callable[[type, str], Callable[[Function], Function]] = numba.extending.overload_attribute
 FLOAT = ir.FloatType()
 INT32 = ir.IntType(32)
-FAST = ("fast",)
 
 
 class Lanes:

@@ -1,7 +1,7 @@
 """A bundle: 16 neighbouring pixels of each of K maps, held in K vector registers of a compiled (Numba) function.
 
 K is the length of a tuple that the compiled function gets as an argument, so that the function is compiled once for
-each K. As with kernels/simd there are no bounds checks, and arithmetic is "fast".
+each K. Arithmetic is that of kernels/simd, and there are no bounds checks.
 """
 
 # ruff: noqa: ARG001 - Numba and LLVM call with all arguments, and find those of an intrinsic by name

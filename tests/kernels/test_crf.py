@@ -1,8 +1,12 @@
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -397,3 +401,24 @@ def test_pydensecrf_asked_for_but_absent_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(peer, "missing", lambda: "pydensecrf is not installed")
     with pytest.raises(Unavailable, match="'pydensecrf' was asked for but pydensecrf is not installed"):
         crf(*GOOD, implementation="pydensecrf")
+
+
+RUN = """
+import hashlib
+import numpy as np
+import skimage.data
+from camshaft.kernels.crf import crf
+photo = np.ascontiguousarray(skimage.data.chelsea()[100:180, 100:260])
+scores = np.random.default_rng(0).random((3, 80, 160), np.float32)
+print(hashlib.sha256(crf(photo, scores / scores.sum(0)).tobytes()).hexdigest())
+"""
+
+
+def test_a_process_that_compiles_gets_the_bits_of_one_that_finds_all_in_the_cache(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", RUN]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert len(first.strip()) == 64
+    assert first == second
