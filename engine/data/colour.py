@@ -121,18 +121,14 @@ def _sum_of_grey(
 ) -> float:
     """The sum of grey over an image after changes, which are not kept."""
     row = np.empty((3, image.shape[1]), np.float32)
-    total = 0.0
+    columns = np.zeros(image.shape[1], np.float32)  # a sum each: whole vectors at once
     for y in range(image.shape[0]):
         _adjust_row(image[y], kinds, amounts, means, row)
-        width = image.shape[1]
-        for x in range(width):
-            row[0, x] = _RED * row[0, x] + _GREEN * row[1, x] + _BLUE * row[2, x]
-        while width > 1:  # by halves: whole vectors at once, in an order of its own
-            half = width - width // 2
-            for x in range(width - half):
-                row[0, x] += row[0, half + x]
-            width = half
-        total += float(row[0, 0])
+        for x in range(columns.size):
+            columns[x] += _RED * row[0, x] + _GREEN * row[1, x] + _BLUE * row[2, x]
+    total = 0.0
+    for x in range(columns.size):
+        total += float(columns[x])
     return total
 
 

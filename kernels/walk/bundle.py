@@ -116,11 +116,14 @@ def total_distance(typing: Any, bundle: Any, other: Any) -> Any:
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         x, y = arguments
-        total = constant(LANES, 0)
-        for k in range(bundle.count):
-            difference = builder.fsub(builder.extract_value(x, k), builder.extract_value(y, k), flags=FAST)
-            total = builder.fadd(total, _magnitude(builder, difference), flags=FAST)
-        return total
+        terms = [
+            _magnitude(builder, builder.fsub(builder.extract_value(x, k), builder.extract_value(y, k), flags=FAST))
+            for k in range(bundle.count)
+        ]
+        while len(terms) > 1:  # by pairs, so that no addition waits for all before it
+            pairs = list(zip(terms[::2], terms[1::2], strict=False))
+            terms = terms[len(terms) - len(terms) % 2 :] + [builder.fadd(a, b, flags=FAST) for a, b in pairs]
+        return terms[0]
 
     return _VECTOR(bundle, other), generate
 
