@@ -1,6 +1,8 @@
 """Threads for compiled functions which release the interpreter's lock: several for an input, or one for each."""
 
+import ctypes
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +14,37 @@ from camshaft.kernels.barrier import Member, members
 Item = TypeVar("Item")
 T = TypeVar("T")
 
-_idle: dict[int, list[ThreadPoolExecutor]] = {}
+_libc = ctypes.CDLL(None)
+
+
+class Helpers:
+    """The threads of a team but for the calling one, each with cores of its own.
+
+    Left to itself the kernel wakes a thread on the core of the one that wakes it, which goes on to compute; within some
+    milliseconds it would move one of them, but by then the work is done, by one thread.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Provide so many threads, started when they are needed."""
+        self._threads: list[int] = []
+        self._apart_from: tuple[int, set[int]] | None = None
+        self.pool = ThreadPoolExecutor(
+            size, "kernel", initializer=lambda: self._threads.append(threading.get_native_id())
+        )
+
+    def move_apart(self) -> None:
+        """Share out the cores that this process may use, but the calling thread's, if there are enough for all."""
+        here, allowed = _libc.sched_getcpu(), os.sched_getaffinity(0)
+        if (here, allowed) == self._apart_from:
+            return
+        others, count = sorted(allowed - {here}), len(self._threads)
+        if 0 < count <= len(others):
+            for k, thread in enumerate(self._threads):
+                os.sched_setaffinity(thread, others[k::count])
+            self._apart_from = here, allowed
+
+
+_idle: dict[int, list[Helpers]] = {}
 """By their number of threads, those that no team has now: to start a thread takes longer than many an input."""
 
 os.register_at_fork(after_in_child=_idle.clear)  # threads don't survive a fork
@@ -21,9 +53,9 @@ os.register_at_fork(after_in_child=_idle.clear)  # threads don't survive a fork
 class Team:
     """A number of threads, of which the calling one is the first."""
 
-    def __init__(self, size: int, pool: ThreadPoolExecutor | None) -> None:
-        """Take the others from a pool; none is needed for a team of one."""
-        self.size, self._pool = size, pool
+    def __init__(self, size: int, helpers: Helpers | None) -> None:
+        """Take the others; a team of one needs none."""
+        self.size, self._helpers = size, helpers
 
     def each(self, function: Callable[[Member], T]) -> list[T]:
         """Call function(member) for every member at once; returns their results in order.
@@ -32,10 +64,11 @@ class Team:
         thread can't be started, or the calling one fails.
         """
         first, *others = members(self.size)
-        if self._pool is None:
+        if self._helpers is None:
             return [function(first)]
+        self._helpers.move_apart()
         try:
-            waiting = [self._pool.submit(function, member) for member in others]
+            waiting = [self._helpers.pool.submit(function, member) for member in others]
             return [function(first), *(other.result() for other in waiting)]
         except BaseException:
             first.arrivals[1] = 1
@@ -50,15 +83,15 @@ def team(size: int) -> Iterator[Team]:
         return
     idle = _idle.setdefault(size - 1, [])
     try:
-        pool = idle.pop()  # not a look before: another thread may take the last one
+        helpers = idle.pop()  # not a look before: another thread may take the last ones
     except IndexError:
-        pool = ThreadPoolExecutor(size - 1, "kernel")
+        helpers = Helpers(size - 1)
     try:
-        yield Team(size, pool)
+        yield Team(size, helpers)
     except BaseException:
-        pool.shutdown()  # what failed may still be at work there
+        helpers.pool.shutdown()  # what failed may still be at work there
         raise
-    idle.append(pool)
+    idle.append(helpers)
 
 
 def in_order(function: Callable[[Item], T], items: Iterable[Item], threads: int) -> Iterator[T]:

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from camshaft.kernels.barrier import Member, meet
+from camshaft.kernels import team as module
 from camshaft.kernels.team import in_order, team, thread_count
+
+CORES = os.sched_getaffinity(0)
 
 
 def meetings_of(size: int) -> list[int]:
@@ -37,6 +41,39 @@ def test_threads_are_kept_for_the_next_team_but_not_those_of_a_team_that_failed(
     with pytest.raises(RuntimeError, match="0"), team(2) as members:
         members.each(fail)
     assert meetings_of(2) == [20, 21]
+
+
+class Here:
+    """The C library of a thread that runs on a core of the test's choice."""
+
+    def __init__(self, core: int) -> None:
+        self.core = core
+
+    def sched_getcpu(self) -> int:
+        return self.core
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="two cores are needed")
+def test_a_helper_may_use_all_cores_but_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cores(member: Member) -> set[int]:
+        meet(member, 0)
+        return os.sched_getaffinity(0)
+
+    with team(2) as members:
+        members.each(cores)  # starts the thread
+        for core in (min(CORES), max(CORES), min(CORES)):
+            monkeypatch.setattr(module, "_libc", Here(core))
+            assert members.each(cores) == [CORES, CORES - {core}]
+
+
+def test_more_helpers_than_other_cores_stay_where_they_are() -> None:
+    def cores(member: Member) -> set[int]:
+        meet(member, 0)
+        return os.sched_getaffinity(0)
+
+    with team(len(CORES) + 1) as members:
+        for _ in range(2):
+            assert members.each(cores) == [CORES] * (len(CORES) + 1)
 
 
 def test_a_forked_process_starts_threads_of_its_own() -> None:
