@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from camshaft.kernels.barrier import Member, meet
 from camshaft.kernels import team as module
+from camshaft.kernels.barrier import Member, meet
 from camshaft.kernels.team import in_order, team, thread_count
 
 CORES = os.sched_getaffinity(0)
