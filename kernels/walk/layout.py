@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from camshaft.kernels.walk.bundle import LANES
+from camshaft.kernels.compiled import compiled
+from camshaft.kernels.simd import load, peek, poke, store
+from camshaft.kernels.walk.bundle import LANES, PIXELS
 
 
 class Transition(NamedTuple):
@@ -80,19 +82,35 @@ def line_of(width: int) -> int:
 
 def to_blocks(maps: NDArray[np.float32], reach: int, count: int, name: str) -> NDArray[np.float32]:
     """(K, h, w) → (R + h + R, S / 16, count, 16), zeros around and for the maps that are wanting; scratch `name`."""
-    given, h, w = maps.shape
+    _, h, w = maps.shape
     blocks = scratch(name, h + 2 * reach, line_of(w) // LANES, count, LANES)
-    rows = blocks[reach : reach + h, :, :given].transpose(2, 0, 1, 3)
-    whole = w // LANES
-    rows[:, :, :whole] = maps[:, :, : whole * LANES].reshape(given, h, whole, LANES)
-    if whole * LANES < w:
-        rows[:, :, whole, : w - whole * LANES] = maps[:, :, whole * LANES :]
+    _copy(np.ascontiguousarray(maps), blocks[reach : reach + h], True)
     return blocks
 
 
 def from_blocks(blocks: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """The counterpart: write the maps into `out` (K, h, w)."""
-    count, h, w = out.shape
-    reach = (len(blocks) - h) // 2
-    rows = blocks[reach : reach + h].transpose(2, 0, 1, 3)
-    out[...] = rows.reshape(count, h, -1)[:, :, :w]
+    """The counterpart: write the maps into `out` (K, h, w), contiguous."""
+    reach = (len(blocks) - out.shape[1]) // 2
+    _copy(out, blocks[reach : reach + out.shape[1]], False)
+
+
+@compiled()
+def _copy(maps: NDArray[np.float32], rows: NDArray[np.float32], inwards: bool) -> None:
+    """Copy the maps (K, h, w) into rows (h, S / 16, K or more, 16), or these into the maps."""
+    given, h, w = maps.shape
+    outer, inner = maps.reshape(-1), rows.reshape(-1)
+    _, blocks, count, _ = rows.shape
+    for y in range(h):
+        for start in range(0, w, LANES):
+            for k in range(given):
+                here, there = (k * h + y) * w + start, ((y * blocks + start // LANES) * count + k) * LANES
+                if start + LANES > w:
+                    for i in range(w - start):
+                        if inwards:
+                            poke(inner, there + i, peek(outer, here + i))
+                        else:
+                            poke(outer, here + i, peek(inner, there + i))
+                elif inwards:
+                    store(inner, there, load(outer, here, PIXELS))
+                else:
+                    store(outer, here, load(inner, there, PIXELS))

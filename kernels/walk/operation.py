@@ -19,6 +19,8 @@ Method = Literal["chebyshev", "steps"]
 POLYNOMIAL_SHARE = 0.9
 """What part of the tolerance the polynomial may take; the rest is for float32."""
 
+BITS_OF_ONE = np.float32(1).view(np.uint32)
+
 SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2, 8.0: 3, 16.0: 4}
 """Powers that squaring gives, much quicker than the general power."""
 
@@ -146,10 +148,9 @@ def _compiled_walk(
                 phase = product.polynomial(t, x, y, group.total, coefficients, member, phase, group.maps)
 
     team.each(run)
-    out = np.empty_like(maps)
+    out = np.empty(maps.shape, np.float32)
     for group in groups:
-        part = out[group.first : group.first + len(group.maps)]
-        from_blocks(group.total.reshape(group.blocks.shape)[:, :, : len(part)], part)
+        from_blocks(group.total.reshape(group.blocks.shape), out[group.first : group.first + len(group.maps)])
     return out
 
 
@@ -196,7 +197,9 @@ def _check(planes: Array, maps: Array, radius: int) -> None:
         raise ValueError(
             f"walk: radius {radius} on maps {maps.shape} needs planes {(count, *maps.shape[1:])}, not {planes.shape}"
         )
-    if planes.size and not (planes.min() >= 0 and planes.max() <= 1):
+    # as whole numbers, in one look: what is negative or NaN is larger than 1, and so is -0
+    doubtful = planes.size > 0 and planes.view(np.uint32).max() > BITS_OF_ONE
+    if doubtful and not (planes.min() >= 0 and planes.max() <= 1):
         raise ValueError("walk: affinities must lie in [0, 1]")
     if not np.isfinite(maps).all():
         raise ValueError("walk: maps must be finite")
