@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from camshaft.kernels import simd
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.crf.channels import Channels, Floats, blocks_of, keeps_differences, width_of
-from camshaft.kernels.crf.embedding import CORNERS
+from camshaft.kernels.crf.embedding import CORNERS, EIGHT
 from camshaft.kernels.crf.ends import emit
 from camshaft.kernels.crf.groups import Groups, part
 from camshaft.kernels.crf.smoothness import Smoothness
 from camshaft.kernels.crf.tiles import WIDTH, Tiles
-
-EIGHT = simd.Lanes(8)
 
 
 class Sums(NamedTuple):

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from camshaft.kernels.simd.vector import FAST, INT32, constant, intrinsic, llvm_type
 
-CONTRACT = ("contract",)  # fuse, but keep the order: reassociating would undo the range reduction
+CONTRACT = ("contract",)  # a product and a sum may be fused; the range reduction bears nothing more
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
 EXP_LARGEST = 80.0

@@ -43,6 +43,12 @@ def test_threads_are_kept_for_the_next_team_but_not_those_of_a_team_that_failed(
     assert meetings_of(2) == [20, 21]
 
 
+def cores(member: Member) -> set[int]:
+    """The cores that a member may use; all have come, so that each is a thread of its own."""
+    meet(member, 0)
+    return os.sched_getaffinity(0)
+
+
 class Here:
     """The C library of a thread that runs on a core of the test's choice."""
 
@@ -55,10 +61,6 @@ class Here:
 
 @pytest.mark.skipif(len(CORES) < 2, reason="two cores are needed")
 def test_a_helper_may_use_all_cores_but_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cores(member: Member) -> set[int]:
-        meet(member, 0)
-        return os.sched_getaffinity(0)
-
     with team(2) as members:
         members.each(cores)  # starts the thread
         for core in (min(CORES), max(CORES), min(CORES)):
@@ -67,10 +69,6 @@ def test_a_helper_may_use_all_cores_but_the_callers(monkeypatch: pytest.MonkeyPa
 
 
 def test_more_helpers_than_other_cores_stay_where_they_are() -> None:
-    def cores(member: Member) -> set[int]:
-        meet(member, 0)
-        return os.sched_getaffinity(0)
-
     with team(len(CORES) + 1) as members:
         for _ in range(2):
             assert members.each(cores) == [CORES] * (len(CORES) + 1)
