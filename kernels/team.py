@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
 
 from camshaft.kernels.barrier import Member, members
 
@@ -15,6 +17,54 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 _libc = ctypes.CDLL(None)
+
+
+class Helper:
+    """A thread that waits to be called.
+
+    An executor's threads would do, but what it does about each call takes as long as a random walk's set-up.
+    """
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="kernel", daemon=True)
+        self._thread.start()
+
+    @property
+    def number(self) -> int:
+        """The kernel's number of the thread."""
+        return cast(int, self._thread.native_id)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Begin function()."""
+        self._calls.put(function)
+
+    def answer(self) -> Any:
+        """Wait for the function's result; raises what it raised."""
+        result, error = self._answers.get()
+        if error is not None:
+            raise error
+        return result
+
+    def end(self) -> None:
+        """Wait until it has done what it was called for, and let it go."""
+        self._calls.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while self._served(self._calls.get()):
+            pass
+
+    def _served(self, function: Callable[[], object] | None) -> bool:
+        if function is None:
+            return False
+        try:
+            self._answers.put((function(), None))
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            self._answers.put((None, error))
+        return True
 
 
 class Helpers:
@@ -25,23 +75,25 @@ class Helpers:
     """
 
     def __init__(self, size: int) -> None:
-        """Provide so many threads, started when they are needed."""
-        self._threads: list[int] = []
+        """Start so many threads."""
+        self.threads = [Helper() for _ in range(size)]
         self._apart_from: tuple[int, set[int]] | None = None
-        self.pool = ThreadPoolExecutor(
-            size, "kernel", initializer=lambda: self._threads.append(threading.get_native_id())
-        )
 
     def move_apart(self) -> None:
         """Share out the cores that this process may use, but the calling thread's, if there are enough for all."""
         here, allowed = _libc.sched_getcpu(), os.sched_getaffinity(0)
         if (here, allowed) == self._apart_from:
             return
-        others, count = sorted(allowed - {here}), len(self._threads)
-        if 0 < count <= len(others):
-            for k, thread in enumerate(self._threads):
-                os.sched_setaffinity(thread, others[k::count])
+        others, count = sorted(allowed - {here}), len(self.threads)
+        if count <= len(others):
+            for k, helper in enumerate(self.threads):
+                os.sched_setaffinity(helper.number, others[k::count])
             self._apart_from = here, allowed
+
+    def end(self) -> None:
+        """Wait until all have done what they were called for, and let them go."""
+        for helper in self.threads:
+            helper.end()
 
 
 _idle: dict[int, list[Helpers]] = {}
@@ -60,16 +112,17 @@ class Team:
     def each(self, function: Callable[[Member], T]) -> list[T]:
         """Call function(member) for every member at once; returns their results in order.
 
-        Whoever meets the others at the barrier (kernels/barrier.py) must not fail before: it is given up only when a
-        thread can't be started, or the calling one fails.
+        Whoever meets the others at the barrier (kernels/barrier.py) must not fail before: it is given up only when the
+        calling thread fails.
         """
         first, *others = members(self.size)
         if self._helpers is None:
             return [function(first)]
         self._helpers.move_apart()
         try:
-            waiting = [self._helpers.pool.submit(function, member) for member in others]
-            return [function(first), *(other.result() for other in waiting)]
+            for helper, member in zip(self._helpers.threads, others, strict=True):
+                helper.call(partial(function, member))
+            return [function(first), *(helper.answer() for helper in self._helpers.threads)]
         except BaseException:
             first.arrivals[1] = 1
             raise
@@ -89,7 +142,7 @@ def team(size: int) -> Iterator[Team]:
     try:
         yield Team(size, helpers)
     except BaseException:
-        helpers.pool.shutdown()  # what failed may still be at work there
+        helpers.end()  # what failed may still be at work there
         raise
     idle.append(helpers)
 
