@@ -5,6 +5,7 @@ from camshaft.kernels.simd.planes import exp_beyond, largest, load_planes, scale
 from camshaft.kernels.simd.sums import add_to_sum, move_sum, store_terms, take_sum
 from camshaft.kernels.simd.vector import (
     Lanes,
+    any_outside,
     broadcast,
     load,
     load_repeated,
@@ -21,6 +22,7 @@ from camshaft.kernels.simd.vector import (
 __all__ = [
     "Lanes",
     "add_to_sum",
+    "any_outside",
     "broadcast",
     "exp",
     "exp_beyond",

@@ -268,6 +268,20 @@ def without_small(typing: Any, vector: Any, least: Any) -> Any:
     return vector(vector, types.float32), generate
 
 
+@intrinsic
+def any_outside(typing: Any, vector: Any, lowest: Any, highest: Any) -> Any:
+    """any_outside(vector, lowest, highest): whether a lane is less than lowest, more than highest, or not a number."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, low, high = arguments
+        below = builder.fcmp_unordered("<", value, broadcast_to(builder, low, vector.width))
+        above = builder.fcmp_unordered(">", value, broadcast_to(builder, high, vector.width))
+        lanes = builder.bitcast(builder.or_(below, above), ir.IntType(vector.width))
+        return builder.icmp_unsigned("!=", lanes, ir.Constant(lanes.type, 0))
+
+    return types.boolean(vector, types.float32, types.float32), generate
+
+
 def _define(operation: Callable[..., Any], instruction: str) -> None:
     """Define an operator on two vectors, and on a vector and a number on either side."""
 

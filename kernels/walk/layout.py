@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.simd import load, peek, poke, store
+from camshaft.kernels.simd import any_outside, broadcast, load, peek, poke, store
 from camshaft.kernels.walk.bundle import LANES, PIXELS
+
+Array = NDArray[np.float32]
+LARGEST = np.finfo(np.float32).max
 
 
 class Transition(NamedTuple):
@@ -35,17 +38,17 @@ class Transition(NamedTuple):
         line: S.
     """
 
-    weights: NDArray[np.float32]
-    others: NDArray[np.float32]
-    inverse: NDArray[np.float32]
+    weights: Array
+    others: Array
+    inverse: Array
     heights: NDArray[np.int64]
     columns: tuple[int, ...]
-    sums: NDArray[np.float32]
+    sums: Array
     rows: int
     line: int
 
 
-def aligned(*shape: int) -> NDArray[np.float32]:
+def aligned(*shape: int) -> Array:
     """Zeros, float32, that begin on a cache line."""
     count = math.prod(shape)
     buffer = np.zeros(count + LANES, np.float32)
@@ -56,19 +59,19 @@ def aligned(*shape: int) -> NDArray[np.float32]:
 _kept = threading.local()
 
 
-def scratch(name: str, *shape: int) -> NDArray[np.float32]:
+def scratch(name: str, *shape: int) -> Array:
     """Aligned zeros, valid until this thread asks for `name` again."""
     view = kept(name, *shape)
     view.fill(0)
     return view
 
 
-def kept(name: str, *shape: int) -> NDArray[np.float32]:
+def kept(name: str, *shape: int) -> Array:
     """Aligned, with whatever this thread left in `name`, zeros at first; valid until it asks for `name` again.
 
     The memory is kept from call to call: pages that are new to the process cost more than all the zeros.
     """
-    arrays: dict[str, NDArray[np.float32]] = vars(_kept)
+    arrays: dict[str, Array] = vars(_kept)
     count = math.prod(shape)
     if name not in arrays or arrays[name].size < count:
         arrays[name] = aligned(count)
@@ -80,37 +83,67 @@ def line_of(width: int) -> int:
     return -(-width // LANES) * LANES
 
 
-def to_blocks(maps: NDArray[np.float32], reach: int, count: int, name: str) -> NDArray[np.float32]:
-    """(K, h, w) → (R + h + R, S / 16, count, 16), zeros around and for the maps that are wanting; scratch `name`."""
+@compiled()
+def copy_in(
+    maps: Array, first: int, given: int, blocks: Array, start: int, count: int, reach: int, begin: int, end: int
+) -> bool:
+    """Put rows begin to end of the maps (…, h, w) from number `first` on into the blocks of K = count maps at `start`.
+
+    Where fewer are given, and beside the grid, are zeros. Returns whether all values are finite.
+    """
     _, h, w = maps.shape
-    blocks = scratch(name, h + 2 * reach, line_of(w) // LANES, count, LANES)
-    _copy(np.ascontiguousarray(maps), blocks[reach : reach + h], True)
-    return blocks
-
-
-def from_blocks(blocks: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """The counterpart: write the maps into `out` (K, h, w), contiguous."""
-    reach = (len(blocks) - out.shape[1]) // 2
-    _copy(out, blocks[reach : reach + out.shape[1]], False)
+    values, line = maps.reshape(-1), -(-w // LANES) * LANES
+    nothing, finite = broadcast(np.float32(0), PIXELS), True
+    for k in range(count):
+        for y in range(begin, end):
+            here, there = ((first + k) * h + y) * w, start + ((reach + y) * line * count) + k * LANES
+            for x in range(0, line, LANES):
+                if k < given and x + LANES <= w:
+                    value = load(values, here + x, PIXELS)
+                    finite &= not any_outside(value, -LARGEST, LARGEST)
+                    store(blocks, there + x * count, value)
+                    continue
+                store(blocks, there + x * count, nothing)
+                for i in range(x, w if k < given else x):
+                    number = peek(values, here + i)
+                    finite &= np.isfinite(number)
+                    poke(blocks, there + x * count + i - x, number)
+    return finite
 
 
 @compiled()
-def _copy(maps: NDArray[np.float32], rows: NDArray[np.float32], inwards: bool) -> None:
-    """Copy the maps (K, h, w) into rows (h, S / 16, K or more, 16), or these into the maps."""
-    given, h, w = maps.shape
-    outer, inner = maps.reshape(-1), rows.reshape(-1)
-    _, blocks, count, _ = rows.shape
-    for y in range(h):
-        for start in range(0, w, LANES):
-            for k in range(given):
-                here, there = (k * h + y) * w + start, ((y * blocks + start // LANES) * count + k) * LANES
-                if start + LANES > w:
-                    for i in range(w - start):
-                        if inwards:
-                            poke(inner, there + i, peek(outer, here + i))
-                        else:
-                            poke(outer, here + i, peek(inner, there + i))
-                elif inwards:
-                    store(inner, there, load(outer, here, PIXELS))
-                else:
-                    store(outer, here, load(inner, there, PIXELS))
+def copy_out(blocks: Array, count: int, reach: int, out: Array, begin: int, end: int) -> None:
+    """The counterpart: write rows begin to end of the blocks' maps into `out` (count or fewer, h, w)."""
+    given, h, w = out.shape
+    values, line = out.reshape(-1), -(-w // LANES) * LANES
+    for k in range(given):
+        for y in range(begin, end):
+            here, there = (k * h + y) * w, ((reach + y) * line * count) + k * LANES
+            for x in range(0, w, LANES):
+                if x + LANES <= w:
+                    store(values, here + x, load(blocks, there + x * count, PIXELS))
+                    continue
+                for i in range(x, w):
+                    poke(values, here + i, peek(blocks, there + x * count + i - x))
+
+
+@compiled()
+def fill_ones(blocks: Array, count: int, width: int, reach: int, line: int, begin: int, end: int) -> None:
+    """Put 1 into rows begin to end of the blocks of `count` maps, and 0 beside the grid."""
+    one = np.float32(1)
+    for x in range(0, line, LANES):
+        inside = min(LANES, width - x)
+        for y in range(begin, end):
+            for k in range(count):
+                at = ((reach + y) * line + x) * count + k * LANES
+                blocks[at : at + inside] = one
+                blocks[at + inside : at + LANES] = np.float32(0)
+
+
+@compiled()
+def clear_around(blocks: Array, start: int, row: int, rows: int, reach: int, begin: int, end: int) -> None:
+    """Clear the R empty rows, of `row` floats each, beside those from begin to end of blocks that begin at `start`."""
+    if begin == 0:
+        blocks[start : start + reach * row] = np.float32(0)
+    if end == rows:
+        blocks[start + (reach + rows) * row : start + (2 * reach + rows) * row] = np.float32(0)

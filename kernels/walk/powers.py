@@ -1,0 +1,150 @@
+"""The two ways to T^t x, both made of products: a polynomial, and step by step."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camshaft.kernels.barrier import Member
+from camshaft.kernels.claims import claim, finish
+from camshaft.kernels.compiled import compiled
+from camshaft.kernels.simd import broadcast, load, peek, store
+from camshaft.kernels.walk.bundle import LANES, PIXELS
+from camshaft.kernels.walk.layout import Transition, copy_out
+from camshaft.kernels.walk.product import product, shared_product
+
+Array = NDArray[np.float32]
+
+ROUNDING = np.float32(1.001)
+"""How much larger a norm may seem through rounding; one that does grow grows by more in each of the last products."""
+
+
+@compiled()
+def polynomial(
+    t: Transition,
+    x: Array,
+    y: Array,
+    total: Array,
+    coefficients: Array,
+    stretch: np.float32,
+    member: Member,
+    phase: int,
+    maps: tuple[int, ...],
+) -> int:
+    """total = Σ c_j T_j(X) x, from c_0 and c_1 on, by T_{j+1} = 2 X T_j - T_{j-1}, where X = 1 + stretch (T - 1).
+
+    X has its eigenvalues in [-1, 1] where those of T lie in [1 - 2 / stretch, 1]. x and y are overwritten: T_n stands
+    in y where n is odd, else in x. Each product is a phase, since it reads its neighbours' rows. The rows around y are
+    zeros. Returns the next phase.
+    """
+    one, two, zero = np.float32(1), np.float32(2), np.float32(0)
+    reach, row, done, degree = len(t.columns), len(maps) * t.line, 0, coefficients.size - 1
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        for i in range((reach + begin) * row, (reach + end) * row):
+            total[i] = coefficients[0] * x[i]
+        product(t, x, x, y, total, one, zero, stretch, zero, coefficients[1], begin, end, maps)
+        done += end - begin
+    phase = finish(member, phase, t.rows, done)
+    older, newer = x, y
+    for j in range(2, degree + 1):
+        b = c = zero
+        if j % 2 or j == degree:  # two terms at a time: the older is at hand
+            b, c = coefficients[j - 1] if j % 2 else zero, coefficients[j]
+        phase = shared_product(t, newer, older, older, total, two, -one, two * stretch, b, c, member, phase, maps)
+        older, newer = newer, older
+    return phase
+
+
+@compiled()
+def by_polynomial(
+    t: Transition,
+    given: Array,
+    x: Array,
+    y: Array,
+    total: Array,
+    coefficients: Array,
+    stretch: np.float32,
+    out: Array,
+    member: Member,
+    phase: int,
+    maps: tuple[int, ...],
+) -> tuple[int, bool]:
+    """out = Σ c_j T_j(X) given, shared with the other members.
+
+    Args:
+        t: T.
+        given: (K or fewer, h, w).
+        x: the same maps in blocks.
+        y, total: scratch of the same size.
+        coefficients, stretch: those of `polynomial`.
+        out: the result, of the shape of `given`.
+        member: which thread of how many.
+        phase: that of the member.
+        maps: a tuple whose length is K.
+
+    Returns:
+        The next phase; whether the result is within the polynomial's bound, as the first member finds.
+    """
+    phase = polynomial(t, x, y, total, coefficients, stretch, member, phase, maps)
+    phase = hand_out(t, total, out, member, phase, maps)
+    if member.number > 0:
+        return phase, True
+    return phase, within(t, given, y if coefficients.size % 2 == 0 else x, maps)
+
+
+@compiled()
+def by_steps(
+    t: Transition, x: Array, y: Array, count: int, out: Array, member: Member, phase: int, maps: tuple[int, ...]
+) -> int:
+    """out = T^count x, a product a step; x and y are overwritten; the rest is as above. Returns the next phase."""
+    one, zero = np.float32(1), np.float32(0)
+    older, newer = x, y
+    for _ in range(count):
+        phase = shared_product(t, older, older, newer, newer, one, zero, one, zero, zero, member, phase, maps)
+        older, newer = newer, older
+    return hand_out(t, older, out, member, phase, maps)
+
+
+@compiled()
+def hand_out(t: Transition, blocks: Array, out: Array, member: Member, phase: int, maps: tuple[int, ...]) -> int:
+    """Copy the maps from blocks to out, together with the other members; returns the next phase."""
+    done = 0
+    while True:
+        begin, end = claim(member, phase, t.rows)
+        if begin == end:
+            break
+        copy_out(blocks, len(maps), len(t.columns), out, begin, end)
+        done += end - begin
+    return finish(member, phase, t.rows, done)
+
+
+@compiled()
+def within(t: Transition, given: Array, last: Array, maps: tuple[int, ...]) -> bool:
+    """Whether no map's norm ‖·‖_D is larger in `last`, blocks, than in `given` (K or fewer, h, w)."""
+    count, h, w = given.shape
+    values, reach, one = given.reshape(-1), len(t.columns), np.float32(1)
+    for k in range(count):
+        before, after = broadcast(np.float32(0), PIXELS), broadcast(np.float32(0), PIXELS)
+        least = largest = np.float32(0)
+        for y in range(h):
+            for x in range(0, w, LANES):
+                degrees = one + load(t.others, y * t.line + x, PIXELS)
+                value = load(last, ((reach + y) * t.line + x) * len(maps) + k * LANES, PIXELS)
+                after = after + degrees * value * value
+                if x + LANES <= w:
+                    value = load(values, (k * h + y) * w + x, PIXELS)
+                    before = before + degrees * value * value
+                    continue
+                for i in range(x, w):
+                    value_here = peek(values, (k * h + y) * w + i)
+                    least += (one + peek(t.others, y * t.line + i)) * value_here * value_here
+        store(t.sums, LANES, before)
+        for i in range(LANES):
+            least += t.sums[LANES + i]
+        store(t.sums, LANES, after)
+        for i in range(LANES):
+            largest += t.sums[LANES + i]
+        if not largest <= ROUNDING * least:
+            return False
+    return True
