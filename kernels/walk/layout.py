@@ -4,8 +4,8 @@ Legend: h×w grid, R = radius - 1 the reach of the stencil, S = w rounded up to 
 
 - weights (R + h, R + 1, 2R + 1, S): the row R + y holds, for each offset (dy, dx), the weight of the pairs whose first
   pixel lies in row y, at [R + y, dy, R + dx, x]; all that a row needs lies together. R rows come before that
-  belong to no pixel. Where a pair would leave the grid stands anything finite: the maps are 0 there, or nobody asks for
-  the sum.
+  belong to no pixel. Where a pair would leave the grid stands anything from 0 to 1: the maps are 0 there, or nobody
+  asks for the sum.
 - maps (R + h + R, S / 16, K, 16): block by block, the K maps of a block side by side; R empty rows on either side.
 - others (h, S): o, the sum of the weights of a pixel's neighbours; 0 where x ≥ w.
 - inverse (h, S): 1 / (1 + o), and 0 where x ≥ w: whatever a product finds there is multiplied away.

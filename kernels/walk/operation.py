@@ -166,12 +166,17 @@ def _room(
     """T, to be filled, for each member of the team, with room of its own for a row's sums; x, y, and the first group's
     total, as layout.py has maps, flat."""
     h, line = size[0], line_of(size[1])
-    weights = kept("weights", (reach + h) * (reach + 1) * (2 * reach + 1) * line)
-    others, inverse = kept("others", h * line), kept("inverse", h * line)
-    sums = kept("sums by column", members, (2 * reach + 1) * groups[0] * product.SUMS_LINE)
-    heights, columns = column_heights(reach + 1), (0,) * reach
     row = (h + 2 * reach) * line
-    x, y, total = kept("x", row * sum(groups)), kept("y", row * sum(groups)), kept("total", row * groups[0])
+    column_sums = (2 * reach + 1) * groups[0] * product.SUMS_LINE
+    lengths = (h * line, h * line, row * sum(groups), row * sum(groups), row * groups[0], *[column_sums] * members)
+    rest, begin, arrays = kept("walk", sum(lengths)), 0, []
+    for length in lengths:
+        arrays.append(rest[begin : begin + length])
+        begin += length
+    others, inverse, x, y, total, *sums = arrays
+    # apart from the rest: where a pair leaves the grid, stands what former walks left there
+    weights = kept("weights", (reach + h) * (reach + 1) * (2 * reach + 1) * line)
+    heights, columns = column_heights(reach + 1), (0,) * reach
     return [Transition(weights, others, inverse, heights, columns, own, h, line) for own in sums], x, y, total
 
 

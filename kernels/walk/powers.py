@@ -35,14 +35,14 @@ def polynomial(
     in y where n is odd, else in x. Each product is a phase, since it reads its neighbours' rows. The rows around y are
     zeros. Returns the next phase.
     """
-    one, two, zero = np.float32(1), np.float32(2), np.float32(0)
+    one, two, zero, first = np.float32(1), np.float32(2), np.float32(0), coefficients[0]
     reach, row, done, degree = len(t.columns), len(maps) * t.line, 0, coefficients.size - 1
     while True:
         begin, end = claim(member, phase, t.rows)
         if begin == end:
             break
         for i in range((reach + begin) * row, (reach + end) * row):
-            total[i] = coefficients[0] * x[i]
+            total[i] = first * x[i]
         product(t, x, x, y, total, one, zero, stretch, zero, coefficients[1], begin, end, maps)
         done += end - begin
     phase = finish(member, phase, t.rows, done)

@@ -27,24 +27,27 @@ def fill_weights(
     """
     _, h, w = planes.shape
     values = planes.reshape(-1)
-    zero, one, in_order = np.float32(0), np.float32(1), True
+    zero, one, least, in_order = np.float32(0), np.float32(1), np.float32(LEAST_WEIGHT), True
     reach = offsets[offsets.shape[0] - 1, 0]
-    for n in range(offsets.shape[0]):
-        for row in range(begin, end):
+    for row in range(begin, end):
+        for n in range(offsets.shape[0]):
             source = (n * h + row) * w
             target = (((reach + row) * (reach + 1) + offsets[n, 0]) * (2 * reach + 1) + reach + offsets[n, 1]) * line
+            if source + line > values.size:  # the last row has no whole blocks behind it
+                for x in range(w):
+                    number = values[source + x]
+                    in_order &= zero <= number <= one
+                    for _ in range(squarings):
+                        number *= number
+                    weights[target + x] = min(number, one) if number >= least else zero
+                continue
             for x in range(0, line, LANES):
-                if source + x + LANES > values.size:
-                    for i in range(x, w):
-                        weights[target + i] = values[source + i]
-                    value = load(weights, target + x, PIXELS)
-                else:
-                    value = load(values, source + x, PIXELS)
+                value = load(values, source + x, PIXELS)
                 in_order &= not any_outside(value, zero, one)
                 for _ in range(squarings):
                     value = value * value
-                value = minimum(value, broadcast(one, PIXELS))  # later walks find it where they look at nobody's: it must be finite
-                store(weights, target + x, without_small(value, np.float32(LEAST_WEIGHT)))
+                value = minimum(value, broadcast(one, PIXELS))  # must be finite: see Transition
+                store(weights, target + x, without_small(value, least))
     return in_order
 
 
