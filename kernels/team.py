@@ -62,7 +62,7 @@ class Helper:
             return False
         try:
             self._answers.put((function(), None))
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:
             self._answers.put((None, error))
         return True
 

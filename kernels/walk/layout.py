@@ -31,7 +31,6 @@ class Transition(NamedTuple):
 
     Attributes:
         weights, others, inverse: as above.
-        heights: int64 (R + 1,): the stencil's largest |dy| at each |dx|.
         columns: R zeros: its length is part of its type, so that the compiler knows R.
         sums: room for a row's sums by column.
         rows: h.
@@ -41,7 +40,6 @@ class Transition(NamedTuple):
     weights: Array
     others: Array
     inverse: Array
-    heights: NDArray[np.int64]
     columns: tuple[int, ...]
     sums: Array
     rows: int

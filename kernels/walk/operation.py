@@ -1,4 +1,4 @@
-"""The public functions: they check, pick an implementation and cut the maps into groups for the compiled walk."""
+"""The public functions: they check, pick an implementation and hand the compiled walk to its threads."""
 
 from functools import partial
 from typing import Literal
@@ -11,18 +11,19 @@ from camshaft.kernels.choice import choose
 from camshaft.kernels.team import Team, team, thread_count
 from camshaft.kernels.walk import pairs, powers, product, reference, transition
 from camshaft.kernels.walk.bundle import LANES
-from camshaft.kernels.walk.layout import Transition, kept, line_of, scratch
+from camshaft.kernels.walk.layout import line_of, scratch
 from camshaft.kernels.walk.polynomial import power_coefficients, stretch
-from camshaft.kernels.walk.stencil import column_heights, half_disc, margin_of
+from camshaft.kernels.walk.room import room
+from camshaft.kernels.walk.stencil import half_disc, margin_of
 
 Array = NDArray[np.float32]
 Method = Literal["chebyshev", "steps"]
 POLYNOMIAL_SHARE = 0.9
 """What part of the tolerance the polynomial may take; the rest is for float32."""
 
-LOWEST = -0.5
-"""Where the polynomial's interval begins at first. No eigenvalue of T on photos was found below -0.44 with the border
-rule "psa", and -0.16 with "none"; where one is, the walk is made again with all of [-1, 1]."""
+INTERVALS = ((-0.5, 0.85), (-1.0, POLYNOMIAL_SHARE))
+"""Where the polynomial's interval begins, and its part of the tolerance, at first and where that interval was too
+small. On photos no eigenvalue of T was found below -0.44 with the border rule "psa", and -0.16 with "none"."""
 
 SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2, 8.0: 3, 16.0: 4}
 """Powers that squaring gives, much quicker than the general power."""
@@ -79,10 +80,11 @@ def walk(
     the power) count as 0.
 
     "steps" makes that many products; "chebyshev" replaces x^steps by a polynomial of degree about
-    sqrt(2 steps log(4 / tolerance)) which differs from it by at most ε = 0.9 tolerance anywhere in [-1, 1], where all
-    eigenvalues of T lie. Hence ‖error‖_D ≤ ε ‖maps‖_D in the norm weighted with the degrees, and for a single pixel p
-    |error_p| ≤ ε sqrt(Σ_q d_q maps_q² / d_p); on maps in [0, 1] the largest error of a pixel stays below ε in
-    practice. Rounding in float32 adds about 2e-6.
+    sqrt(3 / 2 steps log(4 / tolerance)) which differs from it by at most ε = 0.85 tolerance in [-1/2, 1], where the
+    eigenvalues of T lie as a rule; where they don't, as is found afterwards, by one of degree
+    sqrt(2 steps log(4 / tolerance)) for [-1, 1], where they always do. Hence ‖error‖_D ≤ 1.17 ε ‖maps‖_D in the norm
+    weighted with the degrees, and for a single pixel p |error_p| ≤ 1.17 ε sqrt(Σ_q d_q maps_q² / d_p); on maps in
+    [0, 1] the largest error of a pixel stays below ε in practice. Rounding in float32 adds about 2e-6.
 
     Args:
         planes: float32 (N, h, w), values in [0, 1], as `affinities` makes them; values where the partner leaves
@@ -113,77 +115,44 @@ def walk(
     if chosen == "reference":
         _check_values(planes, maps)
         return reference.walk(planes, maps, radius, beta, steps).astype(np.float32)
-    error = None if method == "steps" else tolerance * POLYNOMIAL_SHARE
     with team(min(thread_count("walk", threads), maps.shape[1])) as workers:
-        return _compiled_walk(planes, maps, radius, beta, steps, error, workers)
+        return _compiled_walk(planes, maps, radius, beta, steps, None if method == "steps" else tolerance, workers)
 
 
 def _compiled_walk(
-    planes: Array, maps: Array, radius: int, beta: float, steps: int, error: float | None, team: Team
+    planes: Array, maps: Array, radius: int, beta: float, steps: int, tolerance: float | None, team: Team
 ) -> Array:
-    """The walk by a polynomial to within `error`, or step by step if that is None."""
+    """The walk by a polynomial to within `tolerance`, or step by step if that is None."""
     if (squarings := SQUARINGS.get(beta, -1)) < 0:
         _check_values(planes, maps)
         planes, squarings = np.power(planes, np.float32(beta)), 0
-    ready, given = np.ascontiguousarray(planes), np.ascontiguousarray(maps)
-    offsets, sizes = half_disc(radius), _group_sizes(len(maps))
-    transitions, x, y, total = _room(maps.shape[1:], radius - 1, sizes, team.size)
-    out = np.empty(maps.shape, np.float32)
-    row = len(total) // sizes[0]
+    planes, maps, offsets = np.ascontiguousarray(planes), np.ascontiguousarray(maps), half_disc(radius)
+    out, (h, w) = np.empty(maps.shape, np.float32), maps.shape[1:]
+    transitions, groups, sizes, x, y, total = room((h, w), radius - 1, len(maps), team.size)
 
-    def run(member: Member, lowest: float) -> tuple[bool, bool]:
-        t, first, largest = transitions[member.number], 0, (0,) * sizes[0]
+    def run(member: Member, lowest: float, share: float) -> tuple[bool, bool]:
+        t, bounded = transitions[member.number], True
         phase, in_order = transition.prepare(
-            t, ready, squarings, offsets, given, np.array(sizes), x, y, total, member, largest
+            t, planes, squarings, offsets, maps, sizes, x, y, total, member, groups[0].maps
         )
-        within = True
-        for size in sizes:
-            now, its = slice(first, first + size), slice(first * row, (first + size) * row)
-            group, own_x, own_y, own_out = (0,) * size, x[its], y[its], out[now]
-            if error is None:
-                phase = powers.by_steps(t, own_x, own_y, steps, own_out, member, phase, group)
-            else:
-                c, wider = power_coefficients(steps, error, lowest), np.float32(stretch(lowest))
-                phase, good = powers.by_polynomial(
-                    t, given[now], own_x, own_y, total, c, wider, own_out, member, phase, group
-                )
-                within &= good
-            first += size
-        return in_order, within
+        for which, its, own_x, own_y in groups:
+            if tolerance is None:
+                phase = powers.by_steps(t, own_x, own_y, steps, out[which], member, phase, its)
+                continue
+            c, wide = power_coefficients(steps, tolerance * share, lowest), np.float32(stretch(lowest))
+            phase, within = powers.by_polynomial(
+                t, maps[which], own_x, own_y, total, c, wide, out[which], member, phase, its
+            )
+            bounded &= within
+        return in_order, bounded
 
-    for lowest in (LOWEST, -1.0):
-        found = team.each(partial(run, lowest=lowest))
+    for lowest, share in INTERVALS:
+        found = team.each(partial(run, lowest=lowest, share=share))
         if not all(in_order for in_order, _ in found):
             _check_values(planes, maps)
-        if all(within for _, within in found):
+        if all(bounded for _, bounded in found):
             break
     return out
-
-
-def _room(
-    size: tuple[int, ...], reach: int, groups: list[int], members: int
-) -> tuple[list[Transition], Array, Array, Array]:
-    """T, to be filled, for each member of the team, with room of its own for a row's sums; x, y, and the first group's
-    total, as layout.py has maps, flat."""
-    h, line = size[0], line_of(size[1])
-    row = (h + 2 * reach) * line
-    column_sums = (2 * reach + 1) * groups[0] * product.SUMS_LINE
-    lengths = (h * line, h * line, row * sum(groups), row * sum(groups), row * groups[0], *[column_sums] * members)
-    rest, begin, arrays = kept("walk", sum(lengths)), 0, []
-    for length in lengths:
-        arrays.append(rest[begin : begin + length])
-        begin += length
-    others, inverse, x, y, total, *sums = arrays
-    # apart from the rest: where a pair leaves the grid, stands what former walks left there
-    weights = kept("weights", (reach + h) * (reach + 1) * (2 * reach + 1) * line)
-    heights, columns = column_heights(reach + 1), (0,) * reach
-    return [Transition(weights, others, inverse, heights, columns, own, h, line) for own in sums], x, y, total
-
-
-def _group_sizes(count: int) -> list[int]:
-    """Maps go in threes and twos, so that two compiled variants serve all counts: 1 → [2], 4 → [2, 2], 5 → [3, 2]."""
-    threes = count // 3 - (1 if count % 3 == 1 and count > 1 else 0)
-    return [3] * threes + [2] * -(-(count - 3 * threes) // 2)
 
 
 def _why_not_numba(width: int, radius: int) -> str | None:

@@ -23,15 +23,8 @@ from camshaft.kernels.barrier import Member
 from camshaft.kernels.claims import claim, finish
 from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load, scaled
-from camshaft.kernels.walk.bundle import (
-    LANES,
-    PIXELS,
-    accumulated,
-    added,
-    flushed,
-    load_bundle,
-    store_bundle,
-)
+from camshaft.kernels.walk.bundle import LANES, PIXELS, accumulated, added, flushed, load_bundle, store_bundle
+from camshaft.kernels.walk.columns import store_column_sums
 from camshaft.kernels.walk.layout import Transition
 
 SUMS_LINE = 1056
@@ -75,11 +68,9 @@ def product(
         begin, end: rows.
         maps: a tuple whose length is K.
     """
-    weights, sums, heights, line = t.weights, t.sums, t.heights, t.line
-    reach = len(t.columns)
-    count = len(maps)
-    band = (2 * reach + 1) * line  # from the weights of dy to those of dy + 1
-    weights_row = (reach + 1) * band
+    sums, line = t.sums, t.line
+    reach, count = len(t.columns), len(maps)
+    weights_row = (reach + 1) * (2 * reach + 1) * line
     maps_row = count * line
     column = count * SUMS_LINE
     nothing = broadcast(np.float32(0), PIXELS)
@@ -87,37 +78,16 @@ def product(
         for start in range(0, line, LANES):
             here = (reach + row) * maps_row + start * count
             pairs = (reach + row) * weights_row + reach * line + start
-            own = load_bundle(x, here, LANES, maps)
-            straight = scaled(own, nothing)
-            for dy in range(1, heights[0] + 1):
-                below = load_bundle(x, here + dy * maps_row, LANES, maps)
-                above = load_bundle(x, here - dy * maps_row, LANES, maps)
-                straight = accumulated(load(weights, pairs + dy * band, PIXELS), below, straight)
-                straight = accumulated(load(weights, pairs + dy * (band - weights_row), PIXELS), above, straight)
-            store_bundle(sums, LANES + start, SUMS_LINE, straight)
-            for dx in range(1, reach + 1):
-                # `right` is the sum of pixels whose neighbour lies dx to the right, at q - dx; `left` that at q + dx
-                pair = pairs + dx * line
-                right = scaled(own, load(weights, pair - dx, PIXELS))
-                left = scaled(own, load(weights, pair, PIXELS))
-                for dy in range(1, heights[dx] + 1):
-                    plus = pair + dy * band
-                    minus = plus - 2 * dx * line
-                    below = load_bundle(x, here + dy * maps_row, LANES, maps)
-                    right = accumulated(load(weights, plus - dx, PIXELS), below, right)
-                    left = accumulated(load(weights, minus + dx, PIXELS), below, left)
-                    above = load_bundle(x, here - dy * maps_row, LANES, maps)
-                    right = accumulated(load(weights, minus - dy * weights_row, PIXELS), above, right)
-                    left = accumulated(load(weights, plus - dy * weights_row, PIXELS), above, left)
-                store_bundle(sums, (2 * dx - 1) * column + LANES + start, SUMS_LINE, right)
-                store_bundle(sums, 2 * dx * column + LANES + start, SUMS_LINE, left)
+            store_column_sums(
+                t.weights, pairs, line, x, here, maps_row, sums, LANES + start, SUMS_LINE, t.columns, maps
+            )
         for start in range(0, line, LANES):
             here = (reach + row) * maps_row + start * count
-            at = LANES + start
+            at = reach * column + LANES + start
             result = load_bundle(sums, at, SUMS_LINE, maps)
             for dx in range(1, reach + 1):
-                right = load_bundle(sums, (2 * dx - 1) * column + at + dx, SUMS_LINE, maps)
-                left = load_bundle(sums, 2 * dx * column + at - dx, SUMS_LINE, maps)
+                right = load_bundle(sums, at + dx * column + dx, SUMS_LINE, maps)
+                left = load_bundle(sums, at - dx * column - dx, SUMS_LINE, maps)
                 result = added(result, added(right, left))
             own = load_bundle(x, here, LANES, maps)
             at = row * line + start

@@ -70,6 +70,11 @@ def add_up(lanes: Any, terms: Any, order: Any, sums: Any, unit: Any, result: Any
 
 
 @compiled()
+def outside(lanes: Any, source: Any, lowest: Any, highest: Any) -> bool:
+    return simd.any_outside(simd.load(source, 0, lanes), lowest, highest)
+
+
+@compiled()
 def move(source: Any, target: Any) -> None:
     for i in range(len(source)):
         simd.poke(target, len(source) - 1 - i, simd.peek(source, i))
@@ -123,6 +128,18 @@ def test_groups_of_four_lanes(width: int) -> None:
     np.testing.assert_allclose(sums, np.repeat(fours.sum(1), 4), rtol=1e-6)
     np.testing.assert_array_equal(largest, np.repeat(fours.max(1), 4))
     np.testing.assert_array_equal(repeated, np.repeat(source[2 : 2 + width // 4], 4))
+
+
+@WIDTHS
+def test_a_single_lane_outside_is_seen(width: int) -> None:
+    low, high = np.float32(-1), np.float32(2)
+    inside = np.resize(np.array([-1, 2, -0.0, 1.5], np.float32), width)
+    assert not outside(simd.Lanes(width), inside, low, high)
+    for wrong in (-1.0001, 2.0001, np.inf, -np.inf, np.nan):
+        for lane in range(width):
+            values_ = inside.copy()
+            values_[lane] = wrong
+            assert outside(simd.Lanes(width), values_, low, high)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])

@@ -38,8 +38,16 @@ def test_threads_are_kept_for_the_next_team_but_not_those_of_a_team_that_failed(
         first = members.each(name)
     with team(2) as members:
         assert members.each(name) == first
+
+    def fail_in_the_second(member: Member) -> None:
+        if member.number:
+            fail(member)
+
     with pytest.raises(RuntimeError, match="0"), team(2) as members:
         members.each(fail)
+    assert meetings_of(2) == [20, 21]
+    with pytest.raises(RuntimeError, match="1"), team(2) as members:
+        members.each(fail_in_the_second)
     assert meetings_of(2) == [20, 21]
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.polynomial.chebyshev import chebval
 from numpy.typing import NDArray
 
 from camshaft.kernels.choice import Unavailable
-from camshaft.kernels.walk import affinities, half_disc, reference, walk
-from camshaft.kernels.walk.polynomial import power_coefficients
+from camshaft.kernels.walk import affinities, half_disc, operation, reference, walk
+from camshaft.kernels.walk.polynomial import power_coefficients, stretch
 
 Array = NDArray[np.float32]
 BOTH = pytest.mark.parametrize("implementation", ["numba", "reference"])
@@ -231,17 +232,106 @@ def test_bad_arguments_are_named() -> None:
     assert walk(planes, maps[:0]).shape == (0, 6, 7)
 
 
+def checkerboard(size: tuple[int, int]) -> Array:
+    """Pixels linked to those of the other colour alone: the lowest eigenvalue of T is near -1."""
+    planes = np.zeros((34, *size), np.float32)
+    planes[half_disc(5).sum(axis=1) % 2 == 1] = 1
+    return planes
+
+
+@pytest.fixture
+def intervals(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The lower ends of the intervals of all polynomials that are asked for."""
+    asked: list[float] = []
+
+    def coefficients(power: int, error: float, lowest: float) -> Array:
+        asked.append(lowest)
+        return power_coefficients(power, error, lowest)
+
+    monkeypatch.setattr(operation, "power_coefficients", coefficients)
+    return asked
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 64, 256, 1024])
+def test_eigenvalues_below_the_interval_are_noticed(steps: int, threads: int, intervals: list[float]) -> None:
+    size = (13, 21)
+    planes, maps = checkerboard(size), seeds(4, size)
+    transition = reference.transition_matrix(planes, 5, 8)
+    assert np.linalg.eigvals(transition).real.min() < -0.8
+    plain = reference.walk(planes, maps, 5, 8, steps)
+    # half of the maps are smooth: one that has such a part is enough
+    maps[:2], plain[:2] = 0.5, 0.5
+    np.testing.assert_allclose(walk(planes, maps, steps=steps, threads=threads), plain, rtol=0, atol=1e-4)
+    assert set(intervals) == ({-0.5, -1.0} if steps > 2 else {-0.5})  # of two steps the polynomial has all terms
+
+
+@pytest.mark.parametrize("border", ["psa", "none"])
+@pytest.mark.parametrize("gain", [0.0, 0.05, 1.0])
+def test_affinities_keep_to_the_interval(gain: float, border: str, intervals: list[float]) -> None:
+    size = (20, 33)
+    planes, maps = affinities(embedding(size, gain=gain), 5, border), seeds(4, size)
+    plain = reference.walk(planes, maps, 5, 8, 256)
+    np.testing.assert_allclose(walk(planes, maps), plain, rtol=0, atol=1e-4)
+    assert set(intervals) == {-0.5}
+
+
+def test_what_a_bad_input_leaves_behind_does_no_harm() -> None:
+    planes, maps = affinities(embedding((9, 20)), 5), seeds(3, (9, 20))
+    plain = walk(planes, maps)
+    for bad in (np.nan, np.inf, -np.inf, 3e38, -3e38):
+        for size in ((9, 20), (30, 50)):
+            full = np.full((34, *size), bad, np.float32)
+            with pytest.raises(ValueError, match=r"affinities must lie in \[0, 1\]"):
+                walk(full, seeds(3, size))
+            with pytest.raises(ValueError, match="maps must be finite" if not np.isfinite(bad) else "affinities"):
+                walk(np.ones_like(full) if not np.isfinite(bad) else full, full[:3])
+        np.testing.assert_array_equal(walk(planes, maps), plain)
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (33, 8, 19), (20, 4, 16)])
+@pytest.mark.parametrize("beta", [8.0, 3.0, 0.0])
+def test_a_single_bad_value_is_noticed(at: tuple[int, int, int], beta: float) -> None:
+    planes, maps = affinities(embedding((9, 20)), 5), seeds(34, (9, 20))
+    for bad in (np.nan, -1e-6, 1.00001):
+        wrong = planes.copy()
+        wrong[at] = bad
+        with pytest.raises(ValueError, match=r"affinities must lie in \[0, 1\]"):
+            walk(wrong, maps[:2], beta=beta, threads=2)
+    for infinite in (np.nan, -np.inf):
+        wrong = maps.copy()
+        wrong[at] = infinite
+        with pytest.raises(ValueError, match="maps must be finite"):
+            walk(planes, wrong, beta=beta, steps=3, threads=2)
+    planes[at] = -0.0
+    walk(planes, maps[:2], beta=beta)
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -0.5, 0.0])
 @pytest.mark.parametrize("power", [0, 1, 2, 5, 64, 256, 1024])
 @pytest.mark.parametrize("error", [1e-2, 5e-5, 1e-7])
-def test_the_polynomial_keeps_its_bound(power: int, error: float) -> None:
-    coefficients = power_coefficients(power, error)
-    x = np.concatenate([np.linspace(-1, 1, 4001), 1 - np.geomspace(1e-6, 1, 200)])
-    values = np.polynomial.chebyshev.chebval(x, coefficients.astype(np.float64))
+def test_the_polynomial_keeps_its_bound(power: int, error: float, lowest: float) -> None:
+    coefficients = power_coefficients(power, error, lowest)
+    x = np.concatenate([np.linspace(lowest, 1, 4001), 1 - np.geomspace(1e-6, 1 - lowest, 200)])
+    values = chebval(1 + stretch(lowest) * (x - 1), coefficients.astype(np.float64))
     assert np.abs(values - x**power).max() <= error + 1e-7
     assert coefficients.astype(np.float64).sum() == pytest.approx(1, abs=1e-6)
     assert len(coefficients) <= max(power, 1) + 1
 
 
+@pytest.mark.parametrize("power", [2, 3, 5, 8, 16, 64, 256, 1024])
+@pytest.mark.parametrize("error", [1e-2, 9e-4, 9e-5])
+def test_outside_its_interval_the_polynomial_errs_less_than_its_last_term_grows(power: int, error: float) -> None:
+    coefficients = power_coefficients(power, error, -0.5).astype(np.float64)
+    x = np.linspace(-1, -0.5, 2001)
+    beyond = 1 + stretch(-0.5) * (x - 1)
+    last = np.cosh((len(coefficients) - 1) * np.arccosh(np.abs(beyond)))
+    assert (np.abs(chebval(beyond, coefficients) - x**power) / last).max() <= 0.6 * error + 1e-7
+
+
 def test_degree_of_the_polynomial_for_256_steps() -> None:
     assert 60 <= len(power_coefficients(256, 8e-5)) - 1 <= 68
+    assert 54 <= len(power_coefficients(256, 8e-5, -0.5)) - 1 <= 58
     assert power_coefficients(4, 1e-9).tolist() == pytest.approx([3 / 8, 0, 1 / 2, 0, 1 / 8])
+    # a walk that stays with probability 1/2: two steps end at 0, ±1, ±2 with 3/8, 1/4, 1/16
+    assert power_coefficients(2, 1e-9, 0.0).tolist() == pytest.approx([3 / 8, 1 / 2, 1 / 8])
