@@ -146,6 +146,20 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """prefetch(array, index): begin to load the cache line of array[index], which may lie outside."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        data = make_array(array)(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        read, keep, of_data = (ir.Constant(ir.IntType(32), value) for value in (0, 3, 1))
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, read, keep, of_data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def peek(typing: Any, array: Any, index: Any) -> Any:
     """peek(array, index): array[index], without the test for an index that counts from the end."""
 

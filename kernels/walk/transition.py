@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from camshaft.kernels.barrier import Member
 from camshaft.kernels.claims import claim, finish
 from camshaft.kernels.compiled import compiled
-from camshaft.kernels.simd import any_outside, broadcast, load, minimum, store, without_small
+from camshaft.kernels.simd import any_outside, broadcast, load, minimum, prefetch, store, without_small
 from camshaft.kernels.walk.bundle import LANES, PIXELS
 from camshaft.kernels.walk.layout import Transition, clear_around, copy_in, fill_ones
 from camshaft.kernels.walk.product import SUMS_LINE, product
@@ -43,6 +43,7 @@ def fill_weights(
                 continue
             for x in range(0, line, LANES):
                 value = load(values, source + x, PIXELS)
+                prefetch(values, source + w + x)
                 in_order &= not any_outside(value, zero, one)
                 for _ in range(squarings):
                     value = value * value
