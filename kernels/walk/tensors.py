@@ -1,8 +1,8 @@
 """Affinities and random walk on torch tensors, on any device, for a batch of images of one size.
 
 Plain torch: the stencil's neighbours are windows of the padded maps, so that one product is one multiplication and one
-sum, whatever the number of maps. Same conventions as operation.walk; its polynomial is that for [-1, 1], which never has to
-be looked after.
+sum, whatever the number of maps. Same conventions as operation.walk; the polynomial is that for [-1, 1], which never
+has to be looked after.
 """
 
 import torch
