@@ -15,7 +15,7 @@ from camshaft.kernels.atomic import add, give_way, look
 from camshaft.kernels.compiled import compiled
 
 LOOKS = 2000  # before a waiting thread leaves the processor to others
-LINE = 8  # int64 in a cache line: counters that several threads write to lie apart
+LINE = 16  # int64 in two cache lines, which are fetched together: counters that several threads write to lie apart
 
 
 class Member(NamedTuple):
@@ -25,7 +25,7 @@ class Member(NamedTuple):
         number: from 0 on.
         team: how many there are.
         arrivals: their barrier, int64 (2,): how often they have arrived, and whether the computation is given up.
-        claims: the counters of claims.py, int64 (LINE + team * LINE,): a cache line for what is done, and one for what
+        claims: the counters of claims.py, int64 (LINE + team * LINE,): a place for what is done, and one for what
             is claimed of each member's part.
     """
 
