@@ -9,51 +9,12 @@ from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load, peek, store
 from camshaft.kernels.walk.bundle import LANES, PIXELS
 from camshaft.kernels.walk.layout import Transition, copy_out
-from camshaft.kernels.walk.product import product, shared_product
+from camshaft.kernels.walk.product import shared_product
 
 Array = NDArray[np.float32]
 
 ROUNDING = np.float32(1.001)
 """How much larger a norm may seem through rounding; one that does grow grows by more in each of the last products."""
-
-
-@compiled()
-def polynomial(
-    t: Transition,
-    x: Array,
-    y: Array,
-    total: Array,
-    coefficients: Array,
-    stretch: np.float32,
-    member: Member,
-    phase: int,
-    maps: tuple[int, ...],
-) -> int:
-    """total = Σ c_j T_j(X) x, from c_0 and c_1 on, by T_{j+1} = 2 X T_j - T_{j-1}, where X = 1 + stretch (T - 1).
-
-    X has its eigenvalues in [-1, 1] where those of T lie in [1 - 2 / stretch, 1]. x and y are overwritten: T_n stands
-    in y where n is odd, else in x. Each product is a phase, since it reads its neighbours' rows. The rows around y are
-    zeros. Returns the next phase.
-    """
-    one, two, zero, first = np.float32(1), np.float32(2), np.float32(0), coefficients[0]
-    reach, row, done, degree = len(t.columns), len(maps) * t.line, 0, coefficients.size - 1
-    while True:
-        begin, end = claim(member, phase, t.rows)
-        if begin == end:
-            break
-        for i in range((reach + begin) * row, (reach + end) * row):
-            total[i] = first * x[i]
-        product(t, x, x, y, total, one, zero, stretch, zero, coefficients[1], begin, end, maps)
-        done += end - begin
-    phase = finish(member, phase, t.rows, done)
-    older, newer = x, y
-    for j in range(2, degree + 1):
-        b = c = zero
-        if j % 2 or j == degree:  # two terms at a time: the older is at hand
-            b, c = coefficients[j - 1] if j % 2 else zero, coefficients[j]
-        phase = shared_product(t, newer, older, older, total, two, -one, two * stretch, b, c, member, phase, maps)
-        older, newer = newer, older
-    return phase
 
 
 @compiled()
@@ -70,14 +31,18 @@ def by_polynomial(
     phase: int,
     maps: tuple[int, ...],
 ) -> tuple[int, bool]:
-    """out = Σ c_j T_j(X) given, shared with the other members.
+    """out = Σ c_j T_j(X) given, from c_0 and c_1 on, by T_{j+1} = 2 X T_j - T_{j-1}, where X = 1 + stretch (T - 1).
+
+    X has its eigenvalues in [-1, 1] where those of T lie in [1 - 2 / stretch, 1]. The members share each product, which
+    is a phase, since it reads its neighbours' rows.
 
     Args:
         t: T.
         given: (K or fewer, h, w).
-        x: the same maps in blocks.
-        y, total: scratch of the same size.
-        coefficients, stretch: those of `polynomial`.
+        x: the same maps in blocks; overwritten.
+        y, total: scratch of the same size; the rows around y are zeros.
+        coefficients: c.
+        stretch: see above.
         out: the result, of the shape of `given`.
         member: which thread of how many.
         phase: that of the member.
@@ -86,22 +51,31 @@ def by_polynomial(
     Returns:
         The next phase; whether the result is within the polynomial's bound, as the first member finds.
     """
-    phase = polynomial(t, x, y, total, coefficients, stretch, member, phase, maps)
+    one, two, zero, degree = np.float32(1), np.float32(2), np.float32(0), coefficients.size - 1
+    b, c = coefficients[0], coefficients[1]
+    phase = shared_product(t, x, x, y, total, one, zero, stretch, b, c, True, member, phase, maps)
+    older, newer = x, y
+    for j in range(2, degree + 1):
+        b = c = zero
+        if j % 2 or j == degree:  # two terms at a time: the older is at hand
+            b, c = coefficients[j - 1] if j % 2 else zero, coefficients[j]
+        phase = shared_product(
+            t, newer, older, older, total, two, -one, two * stretch, b, c, False, member, phase, maps
+        )
+        older, newer = newer, older
     phase = hand_out(t, total, out, member, phase, maps)
-    if member.number > 0:
-        return phase, True
-    return phase, within(t, given, y if coefficients.size % 2 == 0 else x, maps)
+    return phase, member.number > 0 or within(t, given, newer, maps)
 
 
 @compiled()
 def by_steps(
     t: Transition, x: Array, y: Array, count: int, out: Array, member: Member, phase: int, maps: tuple[int, ...]
 ) -> int:
-    """out = T^count x, a product a step; x and y are overwritten; the rest is as above. Returns the next phase."""
+    """out = T^count x, a product a step; x and y are overwritten, the rest is as above. Returns the next phase."""
     one, zero = np.float32(1), np.float32(0)
     older, newer = x, y
     for _ in range(count):
-        phase = shared_product(t, older, older, newer, newer, one, zero, one, zero, zero, member, phase, maps)
+        phase = shared_product(t, older, older, newer, newer, one, zero, one, zero, zero, False, member, phase, maps)
         older, newer = newer, older
     return hand_out(t, older, out, member, phase, maps)
 

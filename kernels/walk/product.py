@@ -49,6 +49,7 @@ def product(
     kappa: np.float32,
     b: np.float32,
     c: np.float32,
+    fresh: bool,
     begin: int,
     end: int,
     maps: tuple[int, ...],
@@ -65,6 +66,7 @@ def product(
         gamma: factor of z.
         kappa: factor of the correction.
         b, c: factors of x and y in total; it is left alone where both are 0.
+        fresh: whether total begins with them, whatever stands there.
         begin, end: rows.
         maps: a tuple whose length is K.
     """
@@ -97,7 +99,8 @@ def product(
             result = flushed(accumulated(load(t.inverse, at, PIXELS) * kappa, correction, kept))
             store_bundle(y, here, LANES, result)
             if b != np.float32(0) or c != np.float32(0):
-                summed = accumulated(broadcast(b, PIXELS), own, load_bundle(total, here, LANES, maps))
+                before = scaled(own, nothing) if fresh else load_bundle(total, here, LANES, maps)
+                summed = accumulated(broadcast(b, PIXELS), own, before)
                 store_bundle(total, here, LANES, accumulated(broadcast(c, PIXELS), result, summed))
 
 
@@ -113,6 +116,7 @@ def shared_product(
     kappa: np.float32,
     b: np.float32,
     c: np.float32,
+    fresh: bool,
     member: Member,
     phase: int,
     maps: tuple[int, ...],
@@ -123,6 +127,6 @@ def shared_product(
         begin, end = claim(member, phase, t.rows)
         if begin == end:
             break
-        product(t, x, z, y, total, alpha, gamma, kappa, b, c, begin, end, maps)
+        product(t, x, z, y, total, alpha, gamma, kappa, b, c, fresh, begin, end, maps)
         done += end - begin
     return finish(member, phase, t.rows, done)

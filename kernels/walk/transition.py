@@ -85,7 +85,7 @@ def sum_weights(t: Transition, ones: Array, y: Array, width: int, begin: int, en
     one, zero = np.float32(1), np.float32(0)
     t.others[begin * t.line : end * t.line] = zero
     t.inverse[begin * t.line : end * t.line] = one
-    product(t, ones, ones, y, y, zero, zero, one, zero, zero, begin, end, maps)
+    product(t, ones, ones, y, y, zero, zero, one, zero, zero, False, begin, end, maps)
     first = broadcast(one, PIXELS)
     for at in range(begin * t.line, end * t.line, LANES):
         others = load(y, (len(t.columns) * t.line + at) * len(maps), PIXELS)

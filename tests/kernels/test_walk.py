@@ -108,7 +108,7 @@ def test_the_walk_on_a_larger_grid(gain: float) -> None:
 @given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 40)),
     count=st.integers(1, 7),
-    radius=st.integers(2, 7),
+    radius=st.sampled_from([2, 3, 5, 6]),  # each is compiled
     steps=st.sampled_from([0, 1, 2, 3, 7, 64, 300]),
     beta=st.sampled_from([0.0, 1.0, 3.0, 8.0, 16.0]),
     seed=st.integers(0, 2**32 - 1),
