@@ -62,7 +62,7 @@ class Helper:
             return False
         try:
             self._answers.put((function(), None))
-        except BaseException as error:
+        except BaseException as error:  # the caller's, whatever it is
             self._answers.put((None, error))
         return True
 

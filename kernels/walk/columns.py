@@ -99,32 +99,29 @@ def store_column_sums(
     reach, count = columns.count, maps.count
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pairs_, line_, here_, row_, there_, stride_ = (arguments[k] for k in (1, 2, 4, 5, 7, 8))
-        line_ = _unknown(builder, line_)
+        pair, step, pixel, below, place, gap = (arguments[k] for k in (1, 2, 4, 5, 7, 8))
+        step = _unknown(builder, step)
 
         def pointer(which: int, index: Any) -> Any:
             data = make_array(signature.args[which])(context, builder, arguments[which]).data
             return builder.bitcast(builder.gep(data, [index]), llvm_type(LANES).as_pointer())
 
-        def shifted(index: Any, *terms: tuple[int, Any]) -> Any:
-            for factor, unit in terms:
-                index = builder.add(index, builder.mul(unit, ir.Constant(unit.type, factor)))
-            return index
+        def beyond(start: Any, steps: int, length: Any, floats: int = 0) -> Any:
+            way = builder.mul(length, ir.Constant(length.type, steps))
+            return builder.add(builder.add(start, way), ir.Constant(start.type, floats))
 
         def weight(row: int, dy: int, dx: int, shift: int) -> Any:
             lines = (row * (reach + 1) + dy) * (2 * reach + 1) + dx
-            place = builder.sub(shifted(pairs_, (lines, line_)), ir.Constant(pairs_.type, shift))
-            return builder.load(pointer(0, place), align=4)
+            return builder.load(pointer(0, beyond(pair, lines, step, -shift)), align=4)
 
         def value(dy: int, k: int) -> Any:
-            place = builder.add(shifted(here_, (dy, row_)), ir.Constant(here_.type, k * LANES))
-            return builder.load(pointer(3, place), align=4)
+            return builder.load(pointer(3, beyond(pixel, dy, below, k * LANES)), align=4)
 
         for offsets in _turns(reach, count):
             results = _sums(builder, offsets, reach, count, weight, value)
             for at, result in enumerate(results):
                 column = (offsets[at // count] + reach) * count + at % count
-                builder.store(result, pointer(6, shifted(there_, (column, stride_))), align=4)
+                builder.store(result, pointer(6, beyond(place, column, gap)), align=4)
         return context.get_dummy_value()
 
     number = types.intp

@@ -14,7 +14,7 @@ from camshaft.kernels.walk.product import shared_product
 Array = NDArray[np.float32]
 
 ROUNDING = np.float32(1.001)
-"""How much larger a norm may seem through rounding; one that does grow grows by more in each of the last products."""
+"""How much larger a norm may seem through rounding."""
 
 
 @compiled()
@@ -95,7 +95,11 @@ def hand_out(t: Transition, blocks: Array, out: Array, member: Member, phase: in
 
 @compiled()
 def within(t: Transition, given: Array, last: Array, maps: tuple[int, ...]) -> bool:
-    """Whether no map's norm ‖·‖_D is larger in `last`, blocks, than in `given` (K or fewer, h, w)."""
+    """Whether no map's norm ‖·‖_D is larger in `last`, blocks, than in `given` (K or fewer, h, w).
+
+    T_n of an eigenvalue outside the interval exceeds all that the polynomial does there; inside it is at most 1. So if
+    `last`, T_n(X) given, is no larger than `given`, the polynomial has kept its bound (README.md).
+    """
     count, h, w = given.shape
     values, reach, one = given.reshape(-1), len(t.columns), np.float32(1)
     for k in range(count):
