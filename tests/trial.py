@@ -189,8 +189,10 @@ class Trial:
 
     def parts(self, stage: str) -> list[Path]:
         """Maps and masks that a stage has written."""
-        found = [path for folder in (self.out / "stages").glob(f"{stage}-*") for path in folder.rglob("*")]
-        return [path for path in found if is_map_or_mask(path) and path.is_file()]
+        # os.walk, since it goes on where a folder is renamed meanwhile
+        walks = (os.walk(folder) for folder in (self.out / "stages").glob(f"{stage}-*"))
+        found = [Path(folder) / name for walk in walks for folder, _, names in walk for name in names]
+        return [path for path in found if is_map_or_mask(path)]
 
     def saved_step(self, stage: str) -> int:
         """The step of a training's newest whole checkpoint; 0 for none."""

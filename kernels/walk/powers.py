@@ -9,7 +9,7 @@ from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import broadcast, load, peek, store
 from camshaft.kernels.walk.bundle import LANES, PIXELS
 from camshaft.kernels.walk.layout import Transition, copy_out
-from camshaft.kernels.walk.product import shared_product
+from camshaft.kernels.walk.product import Step, shared_product
 
 Array = NDArray[np.float32]
 
@@ -52,16 +52,15 @@ def by_polynomial(
         The next phase; whether the result is within the polynomial's bound, as the first member finds.
     """
     one, two, zero, degree = np.float32(1), np.float32(2), np.float32(0), coefficients.size - 1
-    b, c = coefficients[0], coefficients[1]
-    phase = shared_product(t, x, x, y, total, one, zero, stretch, b, c, True, member, phase, maps)
+    step = Step(one, zero, stretch, coefficients[0], coefficients[1], True)
+    phase = shared_product(t, x, x, y, total, step, member, phase, maps)
     older, newer = x, y
     for j in range(2, degree + 1):
         b = c = zero
         if j % 2 or j == degree:  # two terms at a time: the older is at hand
             b, c = coefficients[j - 1] if j % 2 else zero, coefficients[j]
-        phase = shared_product(
-            t, newer, older, older, total, two, -one, two * stretch, b, c, False, member, phase, maps
-        )
+        step = Step(two, -one, two * stretch, b, c, False)
+        phase = shared_product(t, newer, older, older, total, step, member, phase, maps)
         older, newer = newer, older
     phase = hand_out(t, total, out, member, phase, maps)
     return phase, member.number > 0 or within(t, given, newer, maps)
@@ -73,9 +72,10 @@ def by_steps(
 ) -> int:
     """out = T^count x, a product a step; x and y are overwritten, the rest is as above. Returns the next phase."""
     one, zero = np.float32(1), np.float32(0)
+    step = Step(one, zero, one, zero, zero, False)
     older, newer = x, y
     for _ in range(count):
-        phase = shared_product(t, older, older, newer, newer, one, zero, one, zero, zero, False, member, phase, maps)
+        phase = shared_product(t, older, older, newer, newer, step, member, phase, maps)
         older, newer = newer, older
     return hand_out(t, older, out, member, phase, maps)
 

@@ -16,6 +16,8 @@ one long chain; and a pixel keeps its value and gets a correction,
 which is small where the neighbours count for little or have the same value.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,23 @@ MAX_REACH = LANES
 Array = NDArray[np.float32]
 
 
+class Step(NamedTuple):
+    """The numbers of y = alpha x + gamma z + kappa (T - 1) x, total += b x + c y.
+
+    Attributes:
+        alpha, gamma, kappa: of x, of z and of the correction, float32.
+        b, c: of x and y in total, float32; it is left alone where both are 0.
+        fresh: whether total begins with them, whatever stands there.
+    """
+
+    alpha: np.float32
+    gamma: np.float32
+    kappa: np.float32
+    b: np.float32
+    c: np.float32
+    fresh: bool
+
+
 @compiled(fastmath=True)
 def product(
     t: Transition,
@@ -44,29 +63,18 @@ def product(
     z: Array,
     y: Array,
     total: Array,
-    alpha: np.float32,
-    gamma: np.float32,
-    kappa: np.float32,
-    b: np.float32,
-    c: np.float32,
-    fresh: bool,
+    step: Step,
     begin: int,
     end: int,
     maps: tuple[int, ...],
 ) -> None:
-    """y = alpha x + gamma z + kappa (T - 1) x and total += b x + c y, for K maps, in rows begin to end.
+    """Do a step with K maps, in rows begin to end.
 
     Args:
         t: T; t.sums holds (2R + 1) · K · SUMS_LINE floats.
         x: maps, flat, and so are z, y and total.
-        z: what gamma is multiplied with.
-        y: the result; it may be z.
-        total: what b x + c y is added to.
-        alpha: factor of x.
-        gamma: factor of z.
-        kappa: factor of the correction.
-        b, c: factors of x and y in total; it is left alone where both are 0.
-        fresh: whether total begins with them, whatever stands there.
+        z: another; y, the result, may be the same.
+        step: what is computed.
         begin, end: rows.
         maps: a tuple whose length is K.
     """
@@ -94,14 +102,14 @@ def product(
             own = load_bundle(x, here, LANES, maps)
             at = row * line + start
             correction = accumulated(nothing - load(t.others, at, PIXELS), own, result)
-            kept = scaled(load_bundle(z, here, LANES, maps), broadcast(gamma, PIXELS))
-            kept = accumulated(broadcast(alpha, PIXELS), own, kept)
-            result = flushed(accumulated(load(t.inverse, at, PIXELS) * kappa, correction, kept))
+            kept = scaled(load_bundle(z, here, LANES, maps), broadcast(step.gamma, PIXELS))
+            kept = accumulated(broadcast(step.alpha, PIXELS), own, kept)
+            result = flushed(accumulated(load(t.inverse, at, PIXELS) * step.kappa, correction, kept))
             store_bundle(y, here, LANES, result)
-            if b != np.float32(0) or c != np.float32(0):
-                before = scaled(own, nothing) if fresh else load_bundle(total, here, LANES, maps)
-                summed = accumulated(broadcast(b, PIXELS), own, before)
-                store_bundle(total, here, LANES, accumulated(broadcast(c, PIXELS), result, summed))
+            if step.b != np.float32(0) or step.c != np.float32(0):
+                before = scaled(own, nothing) if step.fresh else load_bundle(total, here, LANES, maps)
+                summed = accumulated(broadcast(step.b, PIXELS), own, before)
+                store_bundle(total, here, LANES, accumulated(broadcast(step.c, PIXELS), result, summed))
 
 
 @compiled()
@@ -111,12 +119,7 @@ def shared_product(
     z: Array,
     y: Array,
     total: Array,
-    alpha: np.float32,
-    gamma: np.float32,
-    kappa: np.float32,
-    b: np.float32,
-    c: np.float32,
-    fresh: bool,
+    step: Step,
     member: Member,
     phase: int,
     maps: tuple[int, ...],
@@ -127,6 +130,6 @@ def shared_product(
         begin, end = claim(member, phase, t.rows)
         if begin == end:
             break
-        product(t, x, z, y, total, alpha, gamma, kappa, b, c, fresh, begin, end, maps)
+        product(t, x, z, y, total, step, begin, end, maps)
         done += end - begin
     return finish(member, phase, t.rows, done)

@@ -9,7 +9,7 @@ from camshaft.kernels.compiled import compiled
 from camshaft.kernels.simd import any_outside, broadcast, load, minimum, prefetch, store, without_small
 from camshaft.kernels.walk.bundle import LANES, PIXELS
 from camshaft.kernels.walk.layout import Transition, clear_around, copy_in, fill_ones
-from camshaft.kernels.walk.product import SUMS_LINE, product
+from camshaft.kernels.walk.product import SUMS_LINE, Step, product
 
 LEAST_WEIGHT = 1e-12
 """Smaller weights count as none: 68 of them over 256 steps change a map by 2e-8, and denormal products are slow."""
@@ -85,7 +85,7 @@ def sum_weights(t: Transition, ones: Array, y: Array, width: int, begin: int, en
     one, zero = np.float32(1), np.float32(0)
     t.others[begin * t.line : end * t.line] = zero
     t.inverse[begin * t.line : end * t.line] = one
-    product(t, ones, ones, y, y, zero, zero, one, zero, zero, False, begin, end, maps)
+    product(t, ones, ones, y, y, Step(zero, zero, one, zero, zero, False), begin, end, maps)
     first = broadcast(one, PIXELS)
     for at in range(begin * t.line, end * t.line, LANES):
         others = load(y, (len(t.columns) * t.line + at) * len(maps), PIXELS)
