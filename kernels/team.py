@@ -54,6 +54,7 @@ class Helper:
         self._thread.join()
 
     def _serve(self) -> None:
+        # each call in a frame of its own: nothing that it holds is kept until the next
         while self._served(self._calls.get()):
             pass
 

@@ -51,8 +51,8 @@ def _unknown(builder: ir.IRBuilder, value: Any) -> Any:
 def _sums(builder: ir.IRBuilder, offsets: list[int], reach: int, maps: int, weight: Read, value: Read) -> list[Any]:
     """For each of the column offsets and maps Σ_dy w(q - dx, dy, dx) x[q + dy].
 
-    weight(row, dy, dx, shift) is the vector of weights of the pairs with first pixels in row `row`, from x - shift on,
-    and value(dy, k) that of map k, dy rows below.
+    weight(rows, dy, dx, shift) is the vector of weights of the pairs with first pixels so many rows below, from
+    x - shift on, and value(dy, k) that of map k, dy rows below.
     """
     heights = column_heights(reach + 1).tolist()
     sums = [[constant(LANES, 0)] * maps for _ in offsets]
@@ -99,8 +99,8 @@ def store_column_sums(
     reach, count = columns.count, maps.count
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        pair, step, pixel, below, place, gap = (arguments[k] for k in (1, 2, 4, 5, 7, 8))
-        step = _unknown(builder, step)
+        pairs, line, here, row, there, stride = (arguments[k] for k in (1, 2, 4, 5, 7, 8))
+        line = _unknown(builder, line)
 
         def pointer(which: int, index: Any) -> Any:
             data = make_array(signature.args[which])(context, builder, arguments[which]).data
@@ -110,18 +110,18 @@ def store_column_sums(
             way = builder.mul(length, ir.Constant(length.type, steps))
             return builder.add(builder.add(start, way), ir.Constant(start.type, floats))
 
-        def weight(row: int, dy: int, dx: int, shift: int) -> Any:
-            lines = (row * (reach + 1) + dy) * (2 * reach + 1) + dx
-            return builder.load(pointer(0, beyond(pair, lines, step, -shift)), align=4)
+        def weight(rows: int, dy: int, dx: int, shift: int) -> Any:
+            lines = (rows * (reach + 1) + dy) * (2 * reach + 1) + dx
+            return builder.load(pointer(0, beyond(pairs, lines, line, -shift)), align=4)
 
         def value(dy: int, k: int) -> Any:
-            return builder.load(pointer(3, beyond(pixel, dy, below, k * LANES)), align=4)
+            return builder.load(pointer(3, beyond(here, dy, row, k * LANES)), align=4)
 
         for offsets in _turns(reach, count):
             results = _sums(builder, offsets, reach, count, weight, value)
             for at, result in enumerate(results):
                 column = (offsets[at // count] + reach) * count + at % count
-                builder.store(result, pointer(6, beyond(place, column, gap)), align=4)
+                builder.store(result, pointer(6, beyond(there, column, stride)), align=4)
         return context.get_dummy_value()
 
     number = types.intp

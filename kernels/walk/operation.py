@@ -130,24 +130,24 @@ def _compiled_walk(
     out, (h, w) = np.empty(maps.shape, np.float32), maps.shape[1:]
     transitions, groups, sizes, x, y, total = room((h, w), radius - 1, len(maps), team.size)
 
-    def run(member: Member, lowest: float, share: float) -> tuple[bool, bool]:
+    def run(member: Member, coefficients: Array | None, wider: np.float32) -> tuple[bool, bool]:
         t, bounded = transitions[member.number], True
         phase, in_order = transition.prepare(
             t, planes, squarings, offsets, maps, sizes, x, y, total, member, groups[0].maps
         )
         for which, its, own_x, own_y in groups:
-            if tolerance is None:
+            if coefficients is None:
                 phase = powers.by_steps(t, own_x, own_y, steps, out[which], member, phase, its)
                 continue
-            c, wide = power_coefficients(steps, tolerance * share, lowest), np.float32(stretch(lowest))
             phase, within = powers.by_polynomial(
-                t, maps[which], own_x, own_y, total, c, wide, out[which], member, phase, its
+                t, maps[which], own_x, own_y, total, coefficients, wider, out[which], member, phase, its
             )
             bounded &= within
         return in_order, bounded
 
     for lowest, share in INTERVALS:
-        found = team.each(partial(run, lowest=lowest, share=share))
+        c = None if tolerance is None else power_coefficients(steps, tolerance * share, lowest)
+        found = team.each(partial(run, coefficients=c, wider=np.float32(stretch(lowest))))
         if not all(in_order for in_order, _ in found):
             _check_values(planes, maps)
         if all(bounded for _, bounded in found):

@@ -34,9 +34,10 @@ def power_coefficients(power: int, error: float, lowest: float = -1) -> NDArray[
         lowest: l, the interval's lower end, from -1 to below 1.
     """
     moves = 1 / stretch(lowest)
-    places = np.zeros(2 * max(power, 1) + 1)  # probabilities of S = -t … t
-    places[len(places) // 2 - power : len(places) // 2 + power + 1] = polypow((moves / 2, 1 - moves, moves / 2), power)
-    chances = places[len(places) // 2 :] * np.where(np.arange(max(power, 1) + 1), 2, 1)
+    places = polypow((moves / 2, 1 - moves, moves / 2), power)  # probabilities of S = -t … t
+    chances = np.zeros(max(power, 1) + 1)
+    chances[: power + 1] = places[power:]
+    chances[1:] *= 2
     beyond = np.append(np.cumsum(chances[:0:-1])[::-1], 0.0)
     degree = max(1, int(np.argmax(2 * beyond <= error)))
     kept = chances[: degree + 1]

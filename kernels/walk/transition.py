@@ -47,7 +47,7 @@ def fill_weights(
                 in_order &= not any_outside(value, zero, one)
                 for _ in range(squarings):
                     value = value * value
-                value = minimum(value, broadcast(one, PIXELS))  # must be finite: see Transition
+                value = minimum(value, broadcast(one, PIXELS))  # at most 1 even if it is not in order: see layout.py
                 store(weights, target + x, without_small(value, least))
     return in_order
 
