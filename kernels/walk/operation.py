@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from camshaft.kernels.barrier import Member
 from camshaft.kernels.choice import choose
 from camshaft.kernels.team import Team, team, thread_count
-from camshaft.kernels.walk import pairs, powers, product, reference, transition
+from camshaft.kernels.walk import pairs, powers, product, reference
 from camshaft.kernels.walk.bundle import LANES
 from camshaft.kernels.walk.layout import line_of, scratch
 from camshaft.kernels.walk.polynomial import power_coefficients, stretch
@@ -24,6 +24,9 @@ POLYNOMIAL_SHARE = 0.9
 INTERVALS = ((-0.5, 0.85), (-1.0, POLYNOMIAL_SHARE))
 """Where the polynomial's interval begins, and its part of the tolerance, at first and where that interval was too
 small. On photos no eigenvalue of T was found below -0.44 with the border rule "psa", and -0.16 with "none"."""
+
+NO_POLYNOMIAL = np.zeros(0, np.float32)
+NO_POLYNOMIAL.setflags(write=False)  # like the coefficients of one: else compiled functions are compiled for both
 
 SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2, 8.0: 3, 16.0: 4}
 """Powers that squaring gives, much quicker than the general power."""
@@ -128,26 +131,20 @@ def _compiled_walk(
         planes, squarings = np.power(planes, np.float32(beta)), 0
     planes, maps, offsets = np.ascontiguousarray(planes), np.ascontiguousarray(maps), half_disc(radius)
     out, (h, w) = np.empty(maps.shape, np.float32), maps.shape[1:]
-    transitions, groups, sizes, x, y, total = room((h, w), radius - 1, len(maps), team.size)
+    transitions, sizes, kinds, x, y, total = room((h, w), radius - 1, len(maps), team.size)
 
-    def run(member: Member, coefficients: Array | None, wider: np.float32) -> tuple[bool, bool]:
-        t, bounded = transitions[member.number], True
-        phase, in_order = transition.prepare(
-            t, planes, squarings, offsets, maps, sizes, x, y, total, member, groups[0].maps
-        )
-        for which, its, own_x, own_y in groups:
-            if coefficients is None:
-                phase = powers.by_steps(t, own_x, own_y, steps, out[which], member, phase, its)
-                continue
-            phase, within = powers.by_polynomial(
-                t, maps[which], own_x, own_y, total, coefficients, wider, out[which], member, phase, its
+    def run(member: Member, power: powers.Power) -> tuple[bool, bool]:
+        t, phase, in_order, bounded = transitions[member.number], 0, True, True
+        for kind in kinds:
+            phase, seen, within = powers.walk_groups(
+                t, planes, squarings, offsets, maps, sizes, x, y, total, power, out, member, phase, kind
             )
-            bounded &= within
+            in_order, bounded = in_order and seen, bounded and within
         return in_order, bounded
 
     for lowest, share in INTERVALS:
-        c = None if tolerance is None else power_coefficients(steps, tolerance * share, lowest)
-        found = team.each(partial(run, coefficients=c, wider=np.float32(stretch(lowest))))
+        c = NO_POLYNOMIAL if tolerance is None else power_coefficients(steps, tolerance * share, lowest)
+        found = team.each(partial(run, power=powers.Power(steps, c, np.float32(stretch(lowest)))))
         if not all(in_order for in_order, _ in found):
             _check_values(planes, maps)
         if all(bounded for _, bounded in found):

@@ -1,4 +1,10 @@
-"""The two ways to T^t x, both made of products: a polynomial, and step by step."""
+"""The two ways to T^t x, both made of products: a polynomial, and step by step.
+
+A walk is one call from Python for each thread, from the affinities to the result: between two calls the threads, which
+have just met, would wait for each other again, for the interpreter's lock.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +16,78 @@ from camshaft.kernels.simd import broadcast, load, peek, store
 from camshaft.kernels.walk.bundle import LANES, PIXELS
 from camshaft.kernels.walk.layout import Transition, copy_out
 from camshaft.kernels.walk.product import Step, shared_product
+from camshaft.kernels.walk.transition import prepare
 
 Array = NDArray[np.float32]
 
 ROUNDING = np.float32(1.001)
 """How much larger a norm may seem through rounding."""
+
+
+class Power(NamedTuple):
+    """T^t, and how to get there.
+
+    Attributes:
+        steps: t.
+        coefficients: those of the polynomial, float32; none for a product a step.
+        stretch: of the polynomial's interval (polynomial.py), float32.
+    """
+
+    steps: int
+    coefficients: Array
+    stretch: np.float32
+
+
+@compiled()
+def walk_groups(
+    t: Transition,
+    planes: Array,
+    squarings: int,
+    offsets: NDArray[np.int64],
+    given: Array,
+    sizes: NDArray[np.int64],
+    x: Array,
+    y: Array,
+    total: Array,
+    power: Power,
+    out: Array,
+    member: Member,
+    phase: int,
+    maps: tuple[int, ...],
+) -> tuple[int, bool, bool]:
+    """Walk all groups of K maps, together with the other members; in phase 0 all is prepared first.
+
+    Args:
+        t, planes, squarings, offsets, sizes: those of `prepare`.
+        given: the maps, (M, h, w).
+        x, y: room for all groups, flat.
+        total: for one group.
+        power: what T^t is made of.
+        out: the result, (M, h, w).
+        member: which thread of how many.
+        phase: that of the member.
+        maps: a tuple whose length is K; in phase 0 that of the first group.
+
+    Returns:
+        The next phase; whether what this member saw of planes and maps was in order; whether the results are within the
+        polynomial's bound, as the first member finds.
+    """
+    in_order = bounded = True
+    if phase == 0:
+        phase, in_order = prepare(t, planes, squarings, offsets, given, sizes, x, y, total, member, maps)
+    row = (t.rows + 2 * len(t.columns)) * t.line
+    first = 0
+    for size in sizes:
+        its, last = slice(first * row, (first + size) * row), min(first + size, given.shape[0])
+        if size == len(maps) and power.coefficients.size == 0:
+            phase = by_steps(t, x[its], y[its], power.steps, out[first:last], member, phase, maps)
+        elif size == len(maps):
+            phase, within_bound = by_polynomial(
+                t, given[first:last], x[its], y[its], total, power, out[first:last], member, phase, maps
+            )
+            bounded &= within_bound
+        first += size
+    return phase, in_order, bounded
 
 
 @compiled()
@@ -24,8 +97,7 @@ def by_polynomial(
     x: Array,
     y: Array,
     total: Array,
-    coefficients: Array,
-    stretch: np.float32,
+    power: Power,
     out: Array,
     member: Member,
     phase: int,
@@ -41,8 +113,7 @@ def by_polynomial(
         given: (K or fewer, h, w).
         x: the same maps in blocks; overwritten.
         y, total: scratch of the same size; the rows around y are zeros.
-        coefficients: c.
-        stretch: see above.
+        power: c and the stretch.
         out: the result, of the shape of `given`.
         member: which thread of how many.
         phase: that of the member.
@@ -51,7 +122,8 @@ def by_polynomial(
     Returns:
         The next phase; whether the result is within the polynomial's bound, as the first member finds.
     """
-    one, two, zero, degree = np.float32(1), np.float32(2), np.float32(0), coefficients.size - 1
+    one, two, zero = np.float32(1), np.float32(2), np.float32(0)
+    coefficients, stretch, degree = power.coefficients, power.stretch, power.coefficients.size - 1
     step = Step(one, zero, stretch, coefficients[0], coefficients[1], True)
     phase = shared_product(t, x, x, y, total, step, member, phase, maps)
     older, newer = x, y

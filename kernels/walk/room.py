@@ -10,35 +10,20 @@ from camshaft.kernels.walk.layout import Array, Transition, kept, line_of
 from camshaft.kernels.walk.product import SUMS_LINE
 
 
-class Group(NamedTuple):
-    """Maps that walk side by side.
-
-    Attributes:
-        which: of all maps.
-        maps: a tuple whose length is K, the places side by side: one more than maps where there is but one.
-        x, y: as layout.py has maps, flat.
-    """
-
-    which: slice
-    maps: tuple[int, ...]
-    x: Array
-    y: Array
-
-
 class Room(NamedTuple):
     """What the walks of one size need.
 
     Attributes:
         transitions: T, to be filled, for each member of the team; the same arrays, but for the sums by column.
-        groups: the first is the largest.
-        sizes: int64, K of each group.
-        x, y: those of all groups, flat.
+        sizes: int64, K of each group of maps that walk side by side, the largest first.
+        kinds: for each K that occurs a tuple of that length, the largest first.
+        x, y: as layout.py has maps, for all groups one after the other, flat.
         total: for one group.
     """
 
     transitions: list[Transition]
-    groups: list[Group]
     sizes: NDArray[np.int64]
+    kinds: list[tuple[int, ...]]
     x: Array
     y: Array
     total: Array
@@ -65,13 +50,9 @@ def _furnished(size: tuple[int, int], reach: int, count: int, members: int) -> R
     others, inverse, x, y, total, *sums = np.split(kept("walk", sum(lengths)), np.cumsum(lengths)[:-1])
     # apart from the rest: where a pair leaves the grid, stands what former walks left there
     weights = kept("weights", (reach + h) * (reach + 1) * (2 * reach + 1) * line)
-    groups, first = [], 0
-    for maps in sizes:
-        its = slice(first * row, (first + maps) * row)
-        groups.append(Group(slice(first, min(first + maps, count)), (0,) * maps, x[its], y[its]))
-        first += maps
     transitions = [Transition(weights, others, inverse, (0,) * reach, own, h, line) for own in sums]
-    return Room(transitions, groups, np.array(sizes), x, y, total)
+    kinds: list[tuple[int, ...]] = [(0,) * maps for maps in dict.fromkeys(sizes)]
+    return Room(transitions, np.array(sizes), kinds, x, y, total)
 
 
 def _group_sizes(count: int) -> list[int]:
