@@ -6,7 +6,8 @@ of their scores. So a threshold of 0.5 gives the label of the largest score, as 
 takes S_0 / (S_0 + max_j S_j) for the background.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -28,6 +29,8 @@ from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 from camshaft.engine.stores import Encoding, MapStore, plan
+from camshaft.kernels.choice import choose
+from camshaft.kernels.team import in_order
 from camshaft.kernels.walk import affinities, tensors, walk
 
 
@@ -61,7 +64,7 @@ class Walk(Stage):
     implementation: Literal["auto", "numba", "torch", "reference"] = runtime_field("auto")
     """Which twin walks: auto is torch on a GPU, else numba."""
     batch_size: int = runtime_field(8, ge=1)
-    """Images of one size that the network sees together."""
+    """Images of one size that the network sees together, and that walk together on a GPU."""
 
     produces: ClassVar[Product] = Product.MAPS
 
@@ -118,8 +121,12 @@ class _Walking:
         self.on_tensors = stage.implementation == "torch" or (
             stage.implementation == "auto" and context.device.type == "cuda"
         )
-        if self.on_tensors:
-            context.note(f"walk: torch, on {context.device.type}")
+        if self.on_tensors:  # the other twins take arrays, and choose among themselves
+            choose("walk", stage.implementation, {"torch": None})
+        # The tolerance of steps that are all made is not looked at.
+        method, tolerance = ("steps", 1.0) if stage.tolerance is None else ("chebyshev", stage.tolerance)
+        self.how: dict[str, Any] = {"radius": stage.radius, "beta": stage.beta, "steps": stage.steps}
+        self.how |= {"method": method, "tolerance": tolerance}
 
     def maps(self, images: range) -> list[np.ndarray]:
         """The maps of consecutive images: float32 (K, h, w) each."""
@@ -127,12 +134,29 @@ class _Walking:
         found = [maps.values for maps in stored]
         tagged = [position for position, values in enumerate(found) if len(values)]
         sizes = [stored[position].image_size for position in tagged]
-        for group in batches_of_one_size(sizes, self.stage.batch_size):
-            members = [tagged[member] for member in group]
-            embeddings = self._embeddings([images[position] for position in members])
-            for position, embedding in zip(members, embeddings, strict=True):
-                found[position] = self._walked(embedding, found[position])
+        groups = [[tagged[member] for member in group] for group in batches_of_one_size(sizes, self.stage.batch_size)]
+
+        def problems() -> Iterator[tuple[Tensor, list[np.ndarray]]]:
+            for group in groups:
+                planes = [self._with_background(found[position]) for position in group]
+                yield self._embeddings([images[position] for position in group]), planes
+
+        walked = self._walked_on_tensors(problems()) if self.on_tensors else self._walked(problems())
+        for position, scores in zip(itertools.chain(*groups), walked, strict=True):
+            found[position] = self._shares(scores.clip(0))
         return found
+
+    def _with_background(self, maps: np.ndarray) -> np.ndarray:
+        """What walks: float32 (P, h, w)."""
+        if self.stage.alpha is None:
+            return maps
+        return seeds.with_background(seeds.background_score(maps, self.stage.alpha), maps)
+
+    def _shares(self, scores: np.ndarray) -> np.ndarray:
+        """The maps of classes that the scores after the walk make."""
+        if self.stage.alpha is None:
+            return divided(scores, scores.max())
+        return divided(scores[1:], scores[0] + scores[1:].max(0))
 
     def _embeddings(self, indices: Sequence[int]) -> Tensor:
         """Embeddings of images of one size: float32 (B, D, h, w) on the grid of their maps."""
@@ -147,32 +171,35 @@ class _Walking:
             embeddings: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return embeddings.float()
 
-    def _walked(self, embedding: Tensor, maps: np.ndarray) -> np.ndarray:
-        """One image's maps after the walk."""
-        planes = maps
-        if self.stage.alpha is not None:
-            planes = seeds.with_background(seeds.background_score(maps, self.stage.alpha), maps)
-        scores = self._walk(embedding, planes).clip(0)
-        if self.stage.alpha is None:
-            return divided(scores, scores.max())
-        return divided(scores[1:], scores[0] + scores[1:].max(0))
-
-    def _walk(self, embedding: Tensor, planes: np.ndarray) -> np.ndarray:
-        """The planes, float32 (P, h, w), after the walk."""
+    def _walked(self, problems: Iterable[tuple[Tensor, list[np.ndarray]]]) -> Iterator[np.ndarray]:
+        """The planes of each image after the walk, float32 (P, h, w), an image a thread."""
         stage = self.stage
-        # The tolerance of steps that are all made is not looked at.
-        method, tolerance = ("steps", 1.0) if stage.tolerance is None else ("chebyshev", stage.tolerance)
-        how: dict[str, Any] = {"radius": stage.radius, "beta": stage.beta, "steps": stage.steps}
-        how |= {"method": method, "tolerance": tolerance}
-        if self.on_tensors:
+
+        def alone(item: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            features, planes = item
+            links = affinities(features, stage.radius, stage.border, implementation=stage.implementation)
+            walked: np.ndarray = walk(links, planes, implementation=stage.implementation, **self.how)
+            return walked
+
+        items = (
+            (np.ascontiguousarray(embedding.cpu()), planes)
+            for embeddings, of_group in problems
+            for embedding, planes in zip(embeddings, of_group, strict=True)
+        )
+        return in_order(alone, items, self.context.threads)
+
+    def _walked_on_tensors(self, problems: Iterable[tuple[Tensor, list[np.ndarray]]]) -> Iterator[np.ndarray]:
+        """The same, for images of one size together; those with fewer planes than others get empty ones."""
+        for embeddings, of_group in problems:
+            most = max(map(len, of_group))
+            planes = np.zeros((len(of_group), most, *of_group[0].shape[1:]), np.float32)
+            for own, given in zip(planes, of_group, strict=True):
+                own[: len(given)] = given
             with torch.inference_mode():
-                together = tensors.affinities(embedding[None], stage.radius, stage.border)
-                batch = tensors.walk(together, torch.from_numpy(planes).to(embedding.device)[None], **how)
-            return np.asarray(batch[0].cpu())
-        features = np.ascontiguousarray(embedding.cpu())
-        links = affinities(features, stage.radius, stage.border, implementation=stage.implementation)
-        walked: np.ndarray = walk(links, planes, implementation=stage.implementation, **how)
-        return walked
+                links = tensors.affinities(embeddings, self.stage.radius, self.stage.border)
+                walked = tensors.walk(links, torch.from_numpy(planes).to(embeddings.device), **self.how).cpu().numpy()
+            for own, given in zip(walked, of_group, strict=True):
+                yield own[: len(given)]
 
 
 def divided(scores: np.ndarray, by: np.ndarray) -> np.ndarray:
