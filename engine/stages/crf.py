@@ -36,8 +36,9 @@ class CrfParameters(Settings):
     """Standard deviation of the appearance kernel in colour, of 255."""
     bilateral_compat: float = Field(10.0, ge=0)
     """Weight of the appearance kernel."""
-    implementation: Literal["auto", "numba", "pydensecrf", "reference"] = runtime_field("auto")
-    """Which twin computes it."""
+    implementation: Literal["auto", "numba", "pydensecrf", "torch", "reference"] = runtime_field("auto")
+    """Which twin computes it. torch does images of one size and number of labels together, on a GPU if there is one;
+    auto is numba everywhere, until torch has been measured on a GPU."""
 
     def check(self) -> None:
         """See that the implementation that was asked for is there.

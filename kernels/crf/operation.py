@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camshaft.kernels.choice import choose
-from camshaft.kernels.crf import inputs, mean_field, peer, plain, reference
+from camshaft.kernels.crf import batches, inputs, mean_field, peer, plain, reference
 from camshaft.kernels.crf.parameters import Parameters
 from camshaft.kernels.team import in_order, thread_count
 
-Implementation = Literal["auto", "numba", "pydensecrf", "reference"]
+Implementation = Literal["auto", "numba", "pydensecrf", "torch", "reference"]
 
 
 def crf(
@@ -44,7 +44,8 @@ def crf(
         bilateral_srgb: its standard deviation in colour, in steps of 0..255.
         bilateral_compat: its weight.
         clip: probabilities are clipped to [clip, 1] before the logarithm, and not normalised again.
-        implementation: "numba"; "pydensecrf" (must be installed); "reference" (slow); or "auto", the first of them.
+        implementation: "numba"; "pydensecrf" and "torch" (must be installed; the latter on a GPU if there is one);
+            "reference" (slow); or "auto", the first of them.
         threads: how many threads share the image ("numba" only); None for all of the process's cores. What they add
             up comes in another order then, so that results differ by rounding.
 
@@ -75,11 +76,16 @@ def crf_many(
 ) -> Iterator[NDArray[np.float32]]:
     """Yield `crf` of every (image, probabilities), in order, one image a thread.
 
-    Items are drawn as results are taken: at most 2 * threads images are in memory. Arguments and errors as for `crf`.
+    Items are drawn as results are taken: at most 2 * threads images are in memory. "torch" takes 64 at once, and those
+    of one shape together. Arguments and errors as for `crf`.
     """
     parameters = Parameters(
         iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat, clip
     )
+
+    if implementation == "torch":
+        choose("crf", implementation, _available())
+        return batches.mean_field(_checked(items), parameters)
 
     def alone(item: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> NDArray[np.float32]:
         return infer(*item, parameters, implementation, 1)
@@ -96,7 +102,7 @@ def infer(
 ) -> NDArray[np.float32]:
     """Check the arrays, choose the implementation and run it; arguments as for `crf`."""
     inputs.check(image, probabilities)
-    name = choose("crf", implementation, {"numba": None, "pydensecrf": peer.missing(), "reference": None})
+    name = choose("crf", implementation, _available())
     height, width = image.shape[:2]
     unaries = probabilities.reshape(-1, probabilities.shape[-3], height, width)
     if name == "numba":
@@ -105,8 +111,22 @@ def infer(
             q = mean_field.mean_field(image, unaries, parameters, threads)
         else:
             q = plain.mean_field(image, unaries, parameters)
+    elif name == "torch":
+        q = next(batches.mean_field([(image, unaries)], parameters))
     elif name == "pydensecrf":
         q = np.stack([peer.mean_field(image, unary, parameters) for unary in unaries])
     else:
         q = np.stack([reference.mean_field(image, unary, parameters) for unary in unaries]).astype(np.float32)
     return q.reshape(probabilities.shape)
+
+
+def _available() -> dict[str, str | None]:
+    return {"numba": None, "pydensecrf": peer.missing(), "torch": batches.missing(), "reference": None}
+
+
+def _checked(
+    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    for item in items:
+        inputs.check(*item)
+        yield item

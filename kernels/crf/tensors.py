@@ -3,7 +3,7 @@
 Splat and slice are sparse matrices in rows (CSR), so that every sum has a fixed order; the vertices of all images are
 numbered by one sort of their keys. Same conventions as operation.crf.
 
-    B images, L labels, P pixels an image, N points, M vertices
+    B images, U unaries of each, L labels, P pixels an image, N points, M vertices
 """
 
 import warnings
@@ -20,11 +20,12 @@ def crf(images: Tensor, probabilities: Tensor, parameters: Parameters) -> Tensor
 
     Args:
         images: uint8 (B, H, W, 3).
-        probabilities: float32 (B, L, H, W), on the same device, finite and >= 0; L at least 2.
+        probabilities: float32 (B, L, H, W), or (B, U, L, H, W) for several unaries of each image, which then share its
+            lattice; on the same device, finite and >= 0; L at least 2.
         parameters: the CRF's settings.
 
     Returns:
-        Q, float32 (B, L, H, W).
+        Q, float32, of the probabilities' shape.
 
     Raises:
         ValueError: a wrong shape or dtype, or standard deviations too small for a batch of this size.
@@ -37,13 +38,14 @@ def crf(images: Tensor, probabilities: Tensor, parameters: Parameters) -> Tensor
     colour = images.reshape(batch, -1, 3).float() / parameters.bilateral_srgb
     places = (place / parameters.bilateral_sxy).expand(batch, -1, -1)
     appearance = Kernel(torch.cat([places, colour], -1), parameters.bilateral_compat)
-    log_unary = probabilities.clamp(parameters.clip, 1).log().flatten(2).transpose(1, 2)
+    unaries = probabilities.reshape(batch, -1, probabilities.shape[-3], height * width)
+    log_unary = unaries.clamp(parameters.clip, 1).log().permute(0, 3, 1, 2)
     q = log_unary.softmax(-1)
     for _ in range(parameters.iterations):
         side_by_side = q.transpose(0, 1).flatten(1)  # one lattice serves all: it depends on the size alone
-        smooth = smoothness(side_by_side).reshape(-1, batch, q.shape[2]).transpose(0, 1)
-        q = (log_unary + smooth + appearance(q.flatten(0, 1)).view_as(q)).softmax(-1)
-    return q.transpose(1, 2).reshape(probabilities.shape).contiguous()
+        smooth = smoothness(side_by_side).reshape(-1, batch, *q.shape[2:]).transpose(0, 1)
+        q = (log_unary + smooth + appearance(q.flatten(2).flatten(0, 1)).view_as(q)).softmax(-1)
+    return q.permute(0, 2, 3, 1).reshape(probabilities.shape).contiguous()
 
 
 class Kernel:
@@ -151,9 +153,10 @@ def _matrices(index: Tensor, weights: Tensor, vertices: int) -> tuple[Tensor, Te
 def _check(images: Tensor, probabilities: Tensor) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.numel():
         raise ValueError(f"crf: images must be uint8 (B, H, W, 3), not {images.dtype} {tuple(images.shape)}")
-    expected = (images.shape[0], probabilities.shape[1] if probabilities.ndim == 4 else 2, *images.shape[1:3])
-    if probabilities.dtype != torch.float32 or probabilities.shape != expected or probabilities.shape[1] < 2:
+    shape = tuple(probabilities.shape)
+    fits = len(shape) in (4, 5) and shape[0] == len(images) and shape[-2:] == images.shape[1:3] and shape[-3] >= 2
+    if probabilities.dtype != torch.float32 or not fits or not probabilities.numel():
         raise ValueError(
-            f"crf: probabilities of images {tuple(images.shape)} must be float32 (B, L, H, W) with L at least 2, "
-            f"not {probabilities.dtype} {tuple(probabilities.shape)}"
+            f"crf: probabilities of images {tuple(images.shape)} must be float32 (B, L, H, W) or (B, U, L, H, W) with "
+            f"L at least 2, not {probabilities.dtype} {shape}"
         )

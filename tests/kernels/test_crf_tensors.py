@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import skimage.data
@@ -5,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.transform import resize
 
-from camshaft.kernels.crf import Parameters, reference, tensors
+from camshaft.kernels.crf import Parameters, crf, crf_many, reference, tensors
 
 PHOTOS = ("astronaut", "chelsea", "coffee")
 
@@ -40,6 +42,42 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     for i in range(len(images)):
         alone = tensors.crf(torch.from_numpy(images[i : i + 1]), torch.from_numpy(maps[i : i + 1]), Parameters())
         torch.testing.assert_close(alone[0], together[i], atol=2e-6, rtol=0)
+
+
+def test_unaries_of_an_image_share_its_lattice() -> None:
+    images, maps = batch(37, 50, 3)
+    several = torch.from_numpy(np.stack([maps, maps[:, ::-1], maps**2], axis=1))
+    together = tensors.crf(torch.from_numpy(images), several, Parameters())
+    assert together.shape == several.shape
+    for u in range(3):
+        alone = tensors.crf(torch.from_numpy(images), several[:, u].contiguous(), Parameters())
+        torch.testing.assert_close(together[:, u], alone, atol=2e-6, rtol=0)
+
+
+def test_many_images_of_different_shapes_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("camshaft.kernels.crf.batches.AHEAD", 5)
+    monkeypatch.setattr("camshaft.kernels.crf.batches.BATCH", 2)
+    of_shape = {shape: list(zip(*batch(*shape), strict=True)) for shape in ((30, 41, 2), (41, 30, 2), (30, 41, 3))}
+    items = [of_shape[shape][i] for i in range(3) for shape in of_shape]
+    items[4:4] = [(image, np.stack([maps, maps[::-1]])) for image, maps in of_shape[30, 41, 2]]
+    drawn = 0
+
+    def counted() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        nonlocal drawn
+        for item in items:
+            drawn += 1
+            yield item
+
+    found = crf_many(counted(), iterations=4, implementation="torch")
+    first = next(found)
+    assert drawn == 5
+    for (image, maps), ours in zip(items, [first, *found], strict=True):
+        expected = crf(image, maps, iterations=4)
+        assert ours.shape == maps.shape
+        assert np.abs(ours - expected).max() <= 5e-4
+        assert np.abs(ours - crf(image, maps, iterations=4, implementation="torch")).max() <= 2e-6
+    with pytest.raises(ValueError, match="must be uint8"):
+        list(crf_many([(items[0][1], items[0][1])], implementation="torch"))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("value", [0, 255])

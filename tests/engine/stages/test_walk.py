@@ -88,6 +88,7 @@ def test_walked_maps_equal_their_definition(
     walking: Any, scenes: DataSet, aligned: bool, settings: dict[str, Any]
 ) -> None:
     context, network = walking(aligned=aligned)
+    context = replace(context, threads=3)
     stage = stage_of(splits=["train", "val"], encoding="float16", **settings)
     assert {split: figures["images"] for split, figures in stage.run(context).items()} == {"train": 6, "val": 4}
     for split in ("train", "val"):
