@@ -1,4 +1,7 @@
-"""Short float32 vectors inside Numba: the one place where compiled functions speak to the vector unit."""
+"""Short float32 vectors inside Numba, for all operations.
+
+What the walk alone needs, several vectors at once, is in walk/bundle.py and walk/columns.py.
+"""
 
 from camshaft.kernels.simd.functions import exp, log
 from camshaft.kernels.simd.planes import exp_beyond, largest, load_planes, scaled, shifted, store_planes, total

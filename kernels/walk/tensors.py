@@ -54,6 +54,10 @@ def walk(
 ) -> Tensor:
     """T^steps applied to each map, as operation.walk does it, for B images at once.
 
+    "chebyshev" differs from x^steps by at most ε = 0.9 tolerance on [-1, 1], hence ‖error‖_D ≤ ε ‖maps‖_D for each map
+    in the norm weighted with the degrees (README.md), and a pixel's error on maps in [0, 1] stays below ε in practice;
+    float32 adds about 2e-6.
+
     Args:
         planes: (B, N, h, w), values in [0, 1], N = len(half_disc(radius)).
         maps: (B, K, h, w), of the same type and on the same device; fill with zero maps where images have fewer.

@@ -9,6 +9,7 @@ from skimage.transform import resize
 
 from camshaft.kernels.crf import Parameters, crf, crf_many, reference, tensors
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PHOTOS = ("astronaut", "chelsea", "coffee")
 
 
@@ -22,6 +23,11 @@ def batch(height: int, width: int, labels: int) -> tuple[NDArray[np.uint8], NDAr
     return np.stack(shrunk).astype(np.uint8), (smooth / smooth.sum(1, keepdims=True)).astype(np.float32)
 
 
+def refined(images: NDArray[np.uint8], maps: NDArray[np.float32], parameters: Parameters) -> NDArray[np.float32]:
+    q = tensors.crf(torch.from_numpy(images).to(DEVICE), torch.from_numpy(maps).to(DEVICE), parameters)
+    return q.cpu().numpy()
+
+
 @pytest.mark.parametrize(("height", "width", "labels"), [(45, 61, 2), (40, 52, 3), (33, 47, 7)])
 @pytest.mark.parametrize("options", [{}, {"bilateral_srgb": 5.0, "gaussian_sxy": 1.5, "iterations": 4}])
 def test_each_image_of_a_batch_is_as_the_definition_has_it(
@@ -29,7 +35,7 @@ def test_each_image_of_a_batch_is_as_the_definition_has_it(
 ) -> None:
     images, maps = batch(height, width, labels)
     parameters = Parameters(**options)  # type: ignore[arg-type]
-    q = tensors.crf(torch.from_numpy(images), torch.from_numpy(maps), parameters).numpy()
+    q = refined(images, maps, parameters)
     for image, unary, ours in zip(images, maps, q, strict=True):
         exact = reference.mean_field(image, unary, parameters)
         assert np.abs(ours - exact).max() <= 5e-4
@@ -38,20 +44,20 @@ def test_each_image_of_a_batch_is_as_the_definition_has_it(
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
     images, maps = batch(37, 50, 3)
-    together = tensors.crf(torch.from_numpy(images), torch.from_numpy(maps), Parameters())
+    together = refined(images, maps, Parameters())
     for i in range(len(images)):
-        alone = tensors.crf(torch.from_numpy(images[i : i + 1]), torch.from_numpy(maps[i : i + 1]), Parameters())
-        torch.testing.assert_close(alone[0], together[i], atol=2e-6, rtol=0)
+        alone = refined(images[i : i + 1], maps[i : i + 1], Parameters())
+        np.testing.assert_allclose(alone[0], together[i], atol=2e-6, rtol=0)
 
 
 def test_unaries_of_an_image_share_its_lattice() -> None:
     images, maps = batch(37, 50, 3)
-    several = torch.from_numpy(np.stack([maps, maps[:, ::-1], maps**2], axis=1))
-    together = tensors.crf(torch.from_numpy(images), several, Parameters())
+    several = np.stack([maps, maps[:, ::-1], maps**2], axis=1)
+    together = refined(images, several, Parameters())
     assert together.shape == several.shape
     for u in range(3):
-        alone = tensors.crf(torch.from_numpy(images), several[:, u].contiguous(), Parameters())
-        torch.testing.assert_close(together[:, u], alone, atol=2e-6, rtol=0)
+        alone = refined(images, np.ascontiguousarray(several[:, u]), Parameters())
+        np.testing.assert_allclose(together[:, u], alone, atol=2e-6, rtol=0)
 
 
 def test_many_images_of_different_shapes_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +90,7 @@ def test_many_images_of_different_shapes_come_back_in_order(monkeypatch: pytest.
 def test_an_image_of_one_colour(value: int) -> None:
     image = np.full((1, 30, 41, 3), value, np.uint8)
     _, maps = batch(30, 41, 2)
-    q = tensors.crf(torch.from_numpy(image), torch.from_numpy(maps[:1]), Parameters()).numpy()[0]
+    q = refined(image, maps[:1], Parameters())[0]
     exact = reference.mean_field(image[0], maps[0], Parameters())
     assert (q.argmax(0) == exact.argmax(0)).mean() >= 0.9998
 

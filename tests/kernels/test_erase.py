@@ -10,13 +10,14 @@ from camshaft.kernels.availability import interpreting
 from camshaft.kernels.erase import erase, sample_target
 from camshaft.kernels.normalize import Maximum, Order, normalize
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GPU = torch.cuda.is_available() and not interpreting()
+DEVICE = "cuda" if GPU else "cpu"
 ORDERS: tuple[Order, ...] = get_args(Order)
 MAXIMA: tuple[Maximum, ...] = get_args(Maximum)
 # Triton's interpreter is slow: it gets every fifth combination, in which every option occurs
-COMBINATIONS = list(product(ORDERS, MAXIMA, (False, True)))[:: 1 if torch.cuda.is_available() else 5]
+COMBINATIONS = list(product(ORDERS, MAXIMA, (False, True)))[:: 1 if GPU else 5]
 needs_twin = pytest.mark.skipif(
-    not (torch.cuda.is_available() or interpreting()),
+    not (GPU or interpreting()),
     reason="runs under Triton's interpreter (test_triton.py) or on a GPU",
 )
 

@@ -10,8 +10,9 @@ from camshaft.kernels.availability import interpreting
 from camshaft.kernels.suppress import cpu, plan, suppress, suppress_with_controller
 from camshaft.kernels.suppress.plan import Tiles
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TWIN = "triton" if torch.cuda.is_available() or interpreting() else "numba"
+GPU = torch.cuda.is_available() and not interpreting()
+DEVICE = "cuda" if GPU else "cpu"
+TWIN = "triton" if GPU or interpreting() else "numba"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 

@@ -4,6 +4,8 @@ import torch
 
 from camshaft.kernels.walk import affinities, half_disc, reference, tensors
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 @pytest.mark.parametrize("border", ["psa", "none"])
 @pytest.mark.parametrize(("size", "radius"), [((1, 1), 5), ((3, 7), 5), ((13, 21), 5), ((12, 23), 10)])
@@ -11,10 +13,12 @@ def test_the_torch_twin_equals_the_definition(size: tuple[int, int], radius: int
     rng = np.random.default_rng(0)
     features = rng.standard_normal((2, 6, *size)).astype(np.float32)
     maps = rng.random((2, 3, *size), np.float32)
-    planes = tensors.affinities(torch.from_numpy(features), radius, border)
+    planes = tensors.affinities(torch.from_numpy(features).to(DEVICE), radius, border)
     assert planes.shape == (2, len(half_disc(radius)), *size)
-    steps = tensors.walk(planes, torch.from_numpy(maps), radius=radius, steps=64, method="steps")
-    chebyshev = tensors.walk(planes, torch.from_numpy(maps), radius=radius, steps=64)
+    given = torch.from_numpy(maps).to(DEVICE)
+    steps = tensors.walk(planes, given, radius=radius, steps=64, method="steps").cpu()
+    chebyshev = tensors.walk(planes, given, radius=radius, steps=64).cpu()
+    planes = planes.cpu()
     for b in range(2):
         np.testing.assert_allclose(planes[b], reference.affinities(features[b], radius, border), rtol=0, atol=1e-6)
         plain = reference.walk(planes[b].numpy(), maps[b], radius, 8, 64)
