@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,22 @@ def markdown(rows: Sequence[Row], host: Mapping[str, str]) -> str:
         cells = [row.operation, row.case, row.contender, str(row.runs), *times, *ratios, row.note]
         lines.append("| " + " | ".join(cells) + " |")
     agreements = dict.fromkeys(f"{row.operation}, {row.case}: {row.agreement}" for row in rows)
-    return "\n".join([*lines, "", *(f"- {line}" for line in agreements), ""])
+    return "\n".join([*lines, "", *(f"- {line}" for line in [*geometric_means(rows), *agreements]), ""])
+
+
+def geometric_means(rows: Sequence[Row]) -> list[str]:
+    """A line for each contender that occurs in several cases of an operation."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.contender != row.peer:
+            found.setdefault((row.operation, row.contender, row.peer), []).append(row)
+    return [
+        f"{operation}, {contender} v. {peer}, geometric mean of {len(own)} cases: "
+        f"{geometric_mean([row.ratio for row in own]):.3g}×, best/best "
+        f"{geometric_mean([row.ratio_best for row in own]):.3g}×"
+        for (operation, contender, peer), own in found.items()
+        if len(own) > 1
+    ]
 
 
 def append_csv(rows: Sequence[Row], host: Mapping[str, str], path: Path) -> None:

@@ -1,7 +1,8 @@
 """Which implementation of an operation runs, decided in one place and said once.
 
 An operation has a plain definition and faster twins. `choose` takes the first that is usable; one that was asked for
-by name and is not usable is an error, and one that was passed over is named in a single logged line with the reason.
+by name and is not usable is an error. A single logged line names what was taken and why: which were passed over for
+which reason, or that it was asked for.
 """
 
 import logging
@@ -34,6 +35,7 @@ def choose(operation: str, asked: str, candidates: Mapping[str, str | None]) -> 
             raise Unavailable(f"{operation}: no implementation {asked!r}; there are {', '.join(candidates)}")
         if (reason := candidates[asked]) is not None:
             raise Unavailable(f"{operation}: implementation {asked!r} was asked for but {reason}")
+        _say(operation, asked, ["as asked for"])
         _record(operation, asked)
         return asked
     passed_over: list[str] = []
@@ -62,8 +64,8 @@ def _record(operation: str, name: str) -> None:
         taken[operation] = name
 
 
-def _say(operation: str, name: str, passed_over: list[str]) -> None:
-    line = f"{operation}: {name}" + (f" ({'; '.join(passed_over)})" if passed_over else "")
+def _say(operation: str, name: str, why: list[str]) -> None:
+    line = f"{operation}: {name}" + (f" ({'; '.join(why)})" if why else "")
     if line not in _said:
         _said.add(line)
         logger.info(line)

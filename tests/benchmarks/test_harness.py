@@ -87,6 +87,13 @@ def test_green_cases_are_written_with_machine_and_versions(
     assert "nap, short: equal" in text
 
 
+def test_contenders_of_several_cases_get_a_geometric_mean(harness: ModuleType) -> None:
+    times = {"a": {"slow": [8.0, 4.0], "fast": [2.0, 1.0], "other": [1.0]}, "b": {"slow": [9.0], "fast": [1.0]}}
+    rows = [row for case, of in times.items() for row in harness.compared("o", case, of, "slow", "equal", {})]
+    assert harness.geometric_means(rows) == ["o, fast v. slow, geometric mean of 2 cases: 6×, best/best 6×"]
+    assert "- o, fast v. slow, geometric mean" in harness.markdown(rows, {})
+
+
 def test_rows_as_json_with_rates(harness: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     options = harness.command_line("naps", ["nap"]).parse_args(["--json", str(out)])

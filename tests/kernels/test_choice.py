@@ -12,6 +12,12 @@ def test_the_first_that_can_run_is_taken_and_said_once(caplog: pytest.LogCapture
     assert caplog.messages == ["test of saying: plain (fast: it needs wings)"]
 
 
+def test_what_was_asked_for_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "camshaft.kernels")
+    assert [choose("test of asking", "plain", {"fast": None, "plain": None}) for _ in range(2)] == ["plain"] * 2
+    assert caplog.messages == ["test of asking: plain (as asked for)"]
+
+
 def test_what_was_asked_for_must_be_able_to_run() -> None:
     with pytest.raises(Unavailable, match="'fast' was asked for but it needs wings"):
         choose("test", "fast", {"fast": "it needs wings", "plain": None})

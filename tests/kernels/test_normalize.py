@@ -133,7 +133,6 @@ def test_twin_at_odd_sizes(
 
 # Triton's interpreter truncates to bfloat16 where a GPU rounds: an error that the rule does not grant
 @needs_twin
-# Triton's interpreter cuts float32 off to bfloat16 instead of rounding it
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16][: 1 + GPU])
 def test_twin_in_half_precision(dtype: torch.dtype, as_good: Callable[..., None]) -> None:
     maps, grad = case((1, 2, 2, 3), (6, 9), dtype)
