@@ -4,6 +4,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from camshaft.kernels.availability import interpreting
@@ -118,6 +120,30 @@ def test_twin_at_odd_sizes_and_in_channels_last(
 ) -> None:
     image, maps, grad = case(shape, size)
     compare(as_good, image.to(memory_format=memory_format), maps, grad, eps=0.5)
+
+
+@needs_twin
+@settings(max_examples=200 if GPU else 5, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 4), st.integers(1, 4)),
+    factor=st.tuples(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4])),
+    order=st.sampled_from(ORDERS),
+    maximum=st.sampled_from(MAXIMA),
+    seed=st.integers(0, 2**31),
+)
+def test_twin_with_ties_and_images_left_alone(
+    shape: tuple[int, int, int, int], factor: tuple[int, int], order: Order, maximum: Maximum, seed: int
+) -> None:
+    # integers and powers of two: interpolation is exact, so that ties are ties in every implementation
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randint(-1, 3, shape, generator=generator).float().to(DEVICE)
+    size = (3, shape[2] * factor[0], shape[3] * factor[1])
+    image, grad = torch.randint(-3, 4, (2, shape[0], *size), generator=generator).float().to(DEVICE)
+    target = torch.randint(-1, shape[1], (shape[0],), generator=generator).to(DEVICE)
+    options: dict[str, Any] = {"target": target, "order": order, "maximum": maximum, "eps": 0.5}
+    plain = outputs(image, maps, grad, **options, implementation="torch")
+    for got, expected in zip(outputs(image, maps, grad, **options, implementation="triton"), plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_twin
