@@ -211,7 +211,8 @@ def test_the_peer_takes_images_that_may_not_be_written_to() -> None:
 @pytest.mark.parametrize("name", PHOTOS)
 @pytest.mark.parametrize("labels", [2, 3, 4, 21])
 def test_photos_as_pydensecrf(name: str, labels: int) -> None:
-    image, maps = photo(name, 187, 250), blobs(labels, 187, 250, labels)
+    size = (375, 500) if labels == 3 else (187, 250)
+    image, maps = photo(name, *size), blobs(labels, *size, labels)
     q, theirs = crf(image, maps), peer.mean_field(image, maps, Parameters())
     assert np.abs(q - theirs).max() <= 5e-4
     assert agreement(q, theirs) >= 0.9999
@@ -240,6 +241,8 @@ def test_odd_cases_as_pydensecrf(size: tuple[int, int], labels: int, kind: str) 
         {"gaussian_sxy": 1.0, "bilateral_sxy": 67.0, "bilateral_srgb": 3.0, "bilateral_compat": 4.0},
         {"iterations": 5, "bilateral_srgb": 5.0},
         {"bilateral_sxy": 50.0, "clip": 1e-8},
+        {"gaussian_compat": 7.0, "bilateral_compat": 2.5},
+        {"gaussian_sxy": 2.5, "bilateral_sxy": 33.3, "bilateral_srgb": 7.7},  # the straight twin's: not a whole sxy
     ],
 )
 def test_other_settings_as_pydensecrf(options: dict[str, Any]) -> None:
