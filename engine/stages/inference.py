@@ -1,6 +1,5 @@
 """Inference of whole images, several of one size at a time, over scales and flips."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -33,16 +32,6 @@ class Passes(Settings):
     areas (OC-CSE's code), which shifts maps by up to half a stride."""
     batch_size: int = runtime_field(8, ge=1)
     """Images of one size that are inferred together."""
-
-
-def batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """Positions of images, grouped so that each group has one size and at most `batch_size` images."""
-    by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for position, size in enumerate(sizes):
-        by_size[size].append(position)
-    return [
-        group[start : start + batch_size] for group in by_size.values() for start in range(0, len(group), batch_size)
-    ]
 
 
 def load(data: DataSet, ids: Sequence[str], normalization: Normalization, device: torch.device) -> Tensor:

@@ -14,12 +14,13 @@ from camshaft.engine.data import Normalization
 from camshaft.engine.models import Classifier
 from camshaft.engine.recipe.settings import added_field
 from camshaft.engine.runtime.precision import Arithmetic
-from camshaft.engine.stages.inference import Passes, batches_of_one_size, load, outputs
+from camshaft.engine.stages.inference import Passes, load, outputs
 from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 from camshaft.engine.stores import Encoding, plan
+from camshaft.kernels.alike import batches_alike
 from camshaft.kernels.normalize import accumulate, normalize
 
 Infer = Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
@@ -131,7 +132,7 @@ class MapInference(Stage, Passes):
             found = {index: np.zeros(layout.shape(index), np.float32) for index in images if not tags[index].any()}
             tagged = [index for index in images if index not in found]
             shapes = [tuple(sizes[index].tolist()) for index in tagged]
-            for group in batches_of_one_size(shapes, self.batch_size):
+            for group in batches_alike(shapes, self.batch_size):
                 indices = [tagged[member] for member in group]
                 found |= dict(zip(indices, of_size(indices), strict=True))
             return [found[index] for index in images]

@@ -15,11 +15,12 @@ from camshaft.engine.models import Segmenter
 from camshaft.engine.recipe.settings import added_field
 from camshaft.engine.runtime.ranks import Ranks
 from camshaft.engine.stages.crf import CrfParameters
-from camshaft.engine.stages.inference import Passes, Scale, batches_of_one_size, load, outputs
+from camshaft.engine.stages.inference import Passes, Scale, load, outputs
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.per_image import Labelled, fill_mask_folders
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
+from camshaft.kernels.alike import batches_alike
 from camshaft.kernels.crf import crf
 
 
@@ -73,7 +74,7 @@ class Predict(Stage, Passes):
         figures: Figures = {}
         for split in self.splits:
             ids, sizes = context.ids(split), [(height, width) for height, width in context.sizes(split).tolist()]
-            positions = batches_of_one_size(sizes, self.batch_size)
+            positions = batches_alike(sizes, self.batch_size)
             groups = [tuple(ids[position] for position in group) for group in positions]
             images = fill_mask_folders(
                 context,

@@ -22,13 +22,14 @@ from camshaft.engine.recipe.settings import runtime_field
 from camshaft.engine.runtime.precision import autocast
 from camshaft.engine.stages import seeds
 from camshaft.engine.stages.affinity import Affinity
-from camshaft.engine.stages.inference import batches_of_one_size, load
+from camshaft.engine.stages.inference import load
 from camshaft.engine.stages.map_stores import fill_map_store, grid_sizes, open_maps
 from camshaft.engine.stages.maps import MapInference
 from camshaft.engine.stages.networks import open_network
 from camshaft.engine.stages.splits import Splits
 from camshaft.engine.stages.stage import Figures, Input, Product, Stage, StageContext
 from camshaft.engine.stores import Encoding, MapStore, plan
+from camshaft.kernels.alike import batches_alike
 from camshaft.kernels.choice import choose
 from camshaft.kernels.team import in_order
 from camshaft.kernels.walk import affinities, tensors, walk
@@ -134,7 +135,7 @@ class _Walking:
         found = [maps.values for maps in stored]
         tagged = [position for position, values in enumerate(found) if len(values)]
         sizes = [stored[position].image_size for position in tagged]
-        groups = [[tagged[member] for member in group] for group in batches_of_one_size(sizes, self.stage.batch_size)]
+        groups = [[tagged[member] for member in group] for group in batches_alike(sizes, self.stage.batch_size)]
 
         def problems() -> Iterator[tuple[Tensor, list[np.ndarray]]]:
             for group in groups:

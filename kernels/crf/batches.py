@@ -1,13 +1,13 @@
 """Many dense CRFs on torch tensors: images of one shape together, on the GPU where there is one."""
 
 import importlib.util
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from camshaft.kernels.alike import batches_alike
 from camshaft.kernels.crf.parameters import Parameters
 
 AHEAD = 64
@@ -26,14 +26,10 @@ def mean_field(items: Iterable[Item], parameters: Parameters) -> Iterator[NDArra
     """Yield Q of every (image, probabilities), in order; the shapes are those of operation.crf."""
     remaining = iter(items)
     while window := list(islice(remaining, AHEAD)):
-        of_shape: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
-        for position, (image, probabilities) in enumerate(window):
-            of_shape[image.shape, probabilities.shape].append(position)
+        shapes = [(image.shape, probabilities.shape) for image, probabilities in window]
         found: dict[int, NDArray[np.float32]] = {}
-        for positions in of_shape.values():
-            for start in range(0, len(positions), BATCH):
-                batch = positions[start : start + BATCH]
-                found |= zip(batch, _together([window[position] for position in batch], parameters), strict=True)
+        for batch in batches_alike(shapes, BATCH):
+            found |= zip(batch, _together([window[position] for position in batch], parameters), strict=True)
         for position in range(len(window)):
             yield found[position]
 

@@ -124,9 +124,7 @@ def _available() -> dict[str, str | None]:
     return {"numba": None, "pydensecrf": peer.missing(), "torch": batches.missing(), "reference": None}
 
 
-def _checked(
-    items: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+def _checked(items: Iterable[batches.Item]) -> Iterator[batches.Item]:
     for item in items:
         inputs.check(*item)
         yield item
